@@ -1,0 +1,1 @@
+"""The database's schema: numbered .sql files, forward only, checksummed."""

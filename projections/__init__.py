@@ -1,0 +1,1 @@
+"""Pure folds over recorded facts, one module and one .sql file each."""

@@ -1,0 +1,1 @@
+"""The log and its tables in PostgreSQL: the only package that imports asyncpg."""
