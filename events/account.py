@@ -1,0 +1,532 @@
+"""The state of an account and how each event changes it: `evolve` and `replay` (SEMANTICS.md sections 2 and 3).
+
+An account is a small snapshot (plan, period, live grants, figures) and its items: holds, consumptions and grants that
+ended. The snapshot is always whole; of the items, only those that matter at the moment are in memory. Code that touches
+an item that nobody loaded gets `Missing`, which names it, so that the caller can load it and ask again; that keeps the
+domain free of I/O and right however much of the past is at hand. A replay starts from nothing, so it knows everything.
+
+`evolve` changes the state it is given, in place; the values inside (grants, holds, figures) are frozen and replaced.
+Whoever may still want the old state works on a `fork`. It reads only what the event says: no clock, no catalog.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from copy import copy
+from typing import Literal, cast
+
+import msgspec
+from msgspec.structs import replace
+
+from events.facts import Allocation, Consumed, Data, Figures, Granted, Kind, PlanChanged, Policies, Refunded, Reserved
+from events.grants import BONUS_KINDS, Grant, by_grant, draw_order
+from events.holds import Consumption, HeldLine, Hold
+from events.instants import Instant
+from events.recorded import Event
+
+ItemKind = Literal["work", "grant"]
+"""Holds and consumptions are both `work`: they share their ids, a hold's final consumption having the hold's own."""
+Key = tuple[ItemKind, str]
+Item = Hold | Consumption | Grant
+
+ZERO = Figures(available=0, reserved=0, debt=0, scheduled=0, scoped=0, bonus=0)
+
+
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one unit saw in the present period: work done, credits charged, allowance granted, all net of refunds."""
+
+    used: int = 0
+    charged: int = 0
+    allowed: int = 0
+
+
+NO_USAGE = Usage()
+
+
+def _in_draw_order(grants: dict[str, Grant]) -> dict[str, Grant]:
+    return dict(sorted(grants.items(), key=lambda entry: draw_order(entry[1])))
+
+
+class Account(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    """The snapshot of an account, as it is stored beside the log and as decisions read it."""
+
+    id: str
+    events: int = 0
+    """How many events the account has."""
+    position: int = 0
+    """The position of its latest event in its partition, once recorded."""
+    status: Literal["active", "frozen", "closed"] = "active"
+    plan: str | None = None
+    policies: Policies | None = None
+    allowance: dict[str, int] = {}
+    capacity: dict[str, int] = {}
+    catalog: str = ""
+    anchor: Instant = cast("Instant", "")
+    period_start: Instant = cast("Instant", "")
+    period_end: Instant = cast("Instant", "")
+    opened_at: Instant = cast("Instant", "")
+    grants: dict[str, Grant] = {}
+    """Live grants, in draw order."""
+    figures: dict[str, Figures] = {}
+    usage: dict[str, Usage] = {}
+    occupied: dict[str, int] = {}
+    open_holds: int = 0
+    """Open holds with a TTL."""
+    due_at: Instant | None = None
+    """No fact is due before this instant."""
+
+    def __post_init__(self) -> None:
+        """Put the grants into draw order: a store may have changed the order of an object's keys."""
+        if len(self.grants) > 1:
+            self.grants = _in_draw_order(self.grants)
+
+
+class Missing(Exception):
+    """The decision needs items that are not in memory: `keys`, or with `due` all open holds that ended until then."""
+
+    def __init__(self, keys: Iterable[Key] = (), *, due: Instant | None = None) -> None:
+        super().__init__(keys, due)
+        self.keys = tuple(keys)
+        self.due = due
+
+
+class State(msgspec.Struct):
+    """An account in memory: its snapshot, the items that are known, and those that changed since the last fork.
+
+    In `known`, None says that there is no such item; `created` names the changed ones that are new. `complete` says
+    that every item there is is known. `holds_due` is (until, next): all open holds that end until `until` are known,
+    and no other ends before `next`.
+    """
+
+    account: Account
+    known: dict[Key, Item | None] = {}
+    changed: dict[Key, Item] = {}
+    created: set[Key] = set()
+    complete: bool = False
+    holds_due: tuple[Instant, Instant | None] | None = None
+
+    @classmethod
+    def unknown(cls, account: str) -> State:
+        """Return the state of an account that has no events."""
+        return cls(Account(account), complete=True)
+
+    @property
+    def exists(self) -> bool:
+        """Whether the account has been opened."""
+        return self.account.events > 0
+
+    def settle(self) -> None:
+        """Let what changed be known; the fork that another decision makes starts from there."""
+        self.known.update(self.changed)
+        self.changed = {}
+        self.created = set()
+
+    def fork(self) -> State:
+        """Return a state that can be changed without touching this one."""
+        old = self.account
+        account = replace(old, grants=old.grants.copy(), usage=old.usage.copy(), occupied=old.occupied.copy())
+        known = {**self.known, **self.changed} if self.changed else self.known
+        return State(account, known, complete=self.complete, holds_due=self.holds_due)
+
+    def item(self, kind: ItemKind, item_id: str) -> Item | None:
+        """Return the item, or None when there is none; raises Missing when that is not known."""
+        key: Key = (kind, item_id)
+        found = self.changed.get(key)
+        if found is not None:
+            return found
+        try:
+            return self.known[key]
+        except KeyError:
+            if self.complete:
+                return None
+            raise Missing([key]) from None
+
+    def hold(self, hold_id: str) -> Hold | None:
+        """Return the hold of this id."""
+        work = self.item("work", hold_id)
+        return work if isinstance(work, Hold) else None
+
+    def consumption(self, consumption_id: str) -> Consumption | None:
+        """Return the consumption of this id, which may be the final step of a hold."""
+        work = self.item("work", consumption_id)
+        if isinstance(work, Hold):
+            return work.consumption
+        return work if isinstance(work, Consumption) else None
+
+    def is_taken(self, work_id: str) -> bool:
+        """Say whether a hold or consumption of this id is known; one that is not in memory is found by the append."""
+        key: Key = ("work", work_id)
+        return key in self.changed or self.known.get(key) is not None
+
+    def grant(self, grant_id: str) -> Grant | None:
+        """Return the grant of this id, live or ended."""
+        live = self.account.grants.get(grant_id)
+        if live is not None:
+            return live
+        ended = self.item("grant", grant_id)
+        return ended if isinstance(ended, Grant) else None
+
+    def open_holds(self) -> list[Hold]:
+        """Return the open holds in memory that have an end."""
+        items = {**self.known, **self.changed}
+        return [item for item in items.values() if isinstance(item, Hold) and item.due_at is not None]
+
+
+def _contribution(grant: Grant) -> tuple[int, int, int, int, int]:
+    """Return what a grant adds to available, reserved, scheduled, scoped, bonus."""
+    if grant.state == "active":
+        if grant.operations is not None:
+            return 0, grant.held, 0, grant.remaining, 0
+        return grant.remaining, grant.held, 0, 0, grant.remaining if grant.kind in BONUS_KINDS else 0
+    return 0, grant.held, grant.remaining if grant.state == "scheduled" else 0, 0, 0
+
+
+_NOTHING = (0, 0, 0, 0, 0)
+
+
+def _put(state: State, new: Grant) -> None:
+    """Replace a grant and carry the difference into the figures of its unit."""
+    account = state.account
+    grants = account.grants
+    old = grants.get(new.id)
+    was = _contribution(old) if old is not None else _NOTHING
+    now = _contribution(new)
+    if was != now:
+        f = account.figures.get(new.unit, ZERO)
+        account.figures[new.unit] = Figures(
+            available=f.available + now[0] - was[0],
+            reserved=f.reserved + now[1] - was[1],
+            debt=f.debt,
+            scheduled=f.scheduled + now[2] - was[2],
+            scoped=f.scoped + now[3] - was[3],
+            bonus=f.bonus + now[4] - was[4],
+        )
+    if not new.live:
+        grants.pop(new.id, None)
+        state.changed["grant", new.id] = new
+    elif old is None or old.state != new.state:
+        grants[new.id] = new
+        account.grants = _in_draw_order(grants)
+    else:
+        grants[new.id] = new
+
+
+def _add_debt(account: Account, unit: str, amount: int) -> None:
+    figures = account.figures.get(unit, ZERO)
+    account.figures[unit] = replace(figures, debt=figures.debt + amount)
+
+
+def _known_grant(state: State, grant_id: str) -> Grant:
+    grant = state.grant(grant_id)
+    if grant is None:
+        raise LookupError(f"account {state.account.id}: the event names grant {grant_id}, which does not exist")
+    return grant
+
+
+def _known_hold(state: State, hold_id: str | None) -> Hold:
+    hold = state.hold(hold_id) if hold_id is not None else None
+    if hold is None:
+        raise LookupError(f"account {state.account.id}: the event names hold {hold_id}, which does not exist")
+    return hold
+
+
+def _repay(state: State, unit: str, repaid: list[Allocation], amount: int) -> None:
+    """Take what repaid debt from the grants that gave it."""
+    for grant_id, part in by_grant(repaid).items():
+        grant = _known_grant(state, grant_id)
+        _put(state, replace(grant, remaining=grant.remaining - part, repaid=grant.repaid + part))
+    if amount:
+        _add_debt(state.account, unit, -amount)
+
+
+def _create(state: State, item: Hold | Consumption) -> None:
+    state.changed["work", item.id] = item
+    state.created.add(("work", item.id))
+
+
+def _occupy(account: Account, occupies: dict[str, int], sign: int) -> None:
+    for name, count in occupies.items():
+        used = account.occupied.get(name, 0) + sign * count
+        if used:
+            account.occupied[name] = used
+        else:
+            account.occupied.pop(name, None)
+
+
+def _due(account: Account, at: Instant | None) -> None:
+    if at is not None and (account.due_at is None or at < account.due_at):
+        account.due_at = at
+
+
+def _granted(state: State, kind: Kind, data: Granted, at: Instant) -> None:
+    if kind == "activated":
+        grant = _known_grant(state, data.grant_id)
+        _put(state, replace(grant, state="active"))
+    elif kind == "expired":
+        grant = _known_grant(state, data.grant_id)
+        lapsed = -data.amount
+        remaining = grant.remaining - lapsed
+        _put(state, replace(grant, state="expired", remaining=remaining, expired=grant.expired + lapsed))
+    else:
+        account = state.account
+        grant = Grant(
+            id=data.grant_id,
+            kind=cast("object", kind),  # type: ignore[arg-type]  # a `granted` event has a granted kind
+            unit=data.unit,
+            priority=data.priority,
+            starts_at=data.starts_at,
+            ordinal=account.events,
+            granted=data.amount,
+            expires_at=data.expires_at,
+            operations=None if data.operations is None else tuple(data.operations),
+            cost_basis=data.cost_basis,
+            source_grant_id=data.source_grant_id,
+            period=account.period_start if kind == "plan" else None,
+            state="scheduled" if data.starts_at > at else "active",
+            remaining=data.amount,
+        )
+        _put(state, grant)
+        if kind == "plan":
+            usage = account.usage.get(data.unit, NO_USAGE)
+            account.usage[data.unit] = replace(usage, allowed=usage.allowed + data.amount)
+        _due(account, data.starts_at if grant.state == "scheduled" else data.expires_at)
+    _repay(state, data.unit, data.repaid, data.debt_repaid)
+
+
+def _reserved(state: State, _kind: Kind, data: Reserved, at: Instant) -> None:
+    account = state.account
+    for grant_id, part in by_grant(data.allocation).items():
+        grant = _known_grant(state, grant_id)
+        _put(state, replace(grant, remaining=grant.remaining - part, held=grant.held + part))
+    hold = Hold(
+        id=data.reservation_id,
+        unit=data.unit,
+        state="open",
+        amount=data.amount,
+        held=data.amount,
+        occupies=data.occupies,
+        expires_at=data.expires_at,
+        grace_seconds=data.grace_seconds,
+        overage=data.overage,
+        lines=tuple(_held_lines(data)),
+        created_at=at,
+        reference=data.reference,
+        metadata=data.metadata,
+    )
+    _create(state, hold)
+    _occupy(account, data.occupies, +1)
+    if data.expires_at is not None:
+        account.open_holds += 1
+        _due(account, hold.due_at)
+
+
+def _held_lines(data: Reserved) -> Iterable[HeldLine]:
+    parts: dict[int, list[tuple[str, int]]] = {}
+    for entry in data.allocation:
+        parts.setdefault(entry.line, []).append((entry.grant_id, entry.amount))
+    if not data.lines:
+        yield HeldLine(amount=data.amount, held=data.amount, allocation=tuple(parts.get(0, ())))
+    for index, line in enumerate(data.lines):
+        yield HeldLine(
+            amount=line.amount,
+            held=line.amount,
+            allocation=tuple(parts.get(index, ())),
+            operation=line.operation,
+            quantity=line.quantity,
+            params=line.params,
+            price=line.price or data.price,
+        )
+
+
+def take_from_line(line: HeldLine, amount: int) -> tuple[HeldLine, list[tuple[str, int]]]:
+    """Take up to `amount` of what a line holds, first drawn first; returns the line after it and the parts taken."""
+    if amount >= line.held:
+        return replace(line, held=0, allocation=()), list(line.allocation)
+    taken: list[tuple[str, int]] = []
+    left: list[tuple[str, int]] = []
+    missing = amount
+    for grant_id, part in line.allocation:
+        used = part if part < missing else missing
+        missing -= used
+        if used:
+            taken.append((grant_id, used))
+        if part > used:
+            left.append((grant_id, part - used))
+    return replace(line, held=line.held - amount, allocation=tuple(left)), taken
+
+
+def _consumed(state: State, kind: Kind, data: Consumed, at: Instant) -> None:
+    account = state.account
+    from_hold: dict[str, int] = {}
+    drawn: dict[str, int] = {}
+    for entry in data.allocation:
+        source = drawn if entry.excess or data.reservation_id is None else from_hold
+        source[entry.grant_id] = source.get(entry.grant_id, 0) + entry.amount
+    for grant_id in {**from_hold, **drawn}:
+        grant = _known_grant(state, grant_id)
+        held, fresh = from_hold.get(grant_id, 0), drawn.get(grant_id, 0)
+        _put(
+            state,
+            replace(
+                grant,
+                held=grant.held - held,
+                remaining=grant.remaining - fresh,
+                consumed=grant.consumed + held + fresh,
+            ),
+        )
+    if data.debt_added:
+        _add_debt(account, data.unit, data.debt_added)
+    usage = account.usage.get(data.unit, NO_USAGE)
+    account.usage[data.unit] = Usage(
+        used=usage.used + data.actual, charged=usage.charged + data.charged, allowed=usage.allowed
+    )
+    consumption = Consumption(
+        id=data.consumption_id,
+        reservation_id=data.reservation_id,
+        unit=data.unit,
+        amount=data.actual,
+        charged=data.charged,
+        unfunded=data.unfunded,
+        debt_added=data.debt_added,
+        allocation=tuple(data.allocation),
+        period=data.period,
+        created_at=at,
+        operation=data.operation,
+        quantity=data.quantity,
+        reference=data.reference,
+        metadata=data.metadata,
+    )
+    if data.reservation_id is None:
+        _create(state, consumption)
+    else:
+        _step(state, kind, data, consumption)
+
+
+def _step(state: State, kind: Kind, data: Consumed, consumption: Consumption) -> None:
+    """Carry a step's charge into its hold."""
+    hold = _known_hold(state, data.reservation_id)
+    lines = list(hold.lines)
+    for index, amount in _taken_by_line(data.allocation).items():
+        line, _ = take_from_line(lines[index], amount)
+        lines[index] = replace(line, charged=line.charged + amount)
+    after = replace(
+        hold,
+        held=sum(line.held for line in lines) if len(lines) > 1 else lines[0].held,
+        charged=hold.charged + data.charged,
+        unfunded=hold.unfunded + data.unfunded,
+        lines=tuple(lines),
+    )
+    if kind == "partial":
+        after = replace(after, partials=hold.partials + 1)
+        _create(state, consumption)
+    else:
+        after = replace(after, state="settled", consumption=consumption)
+        _free(state.account, hold)
+    state.changed["work", hold.id] = after
+
+
+def _taken_by_line(entries: Iterable[Allocation]) -> dict[int, int]:
+    sums: dict[int, int] = {}
+    for entry in entries:
+        if not entry.excess:
+            sums[entry.line] = sums.get(entry.line, 0) + entry.amount
+    return sums
+
+
+def _free(account: Account, hold: Hold) -> None:
+    """Give back the capacity of a hold that ends."""
+    _occupy(account, hold.occupies, -1)
+    if hold.expires_at is not None:
+        account.open_holds -= 1
+
+
+def _refunded(state: State, kind: Kind, data: Refunded, _at: Instant) -> None:
+    if kind == "consumption":
+        _refunded_consumption(state, data)
+    else:
+        hold = _known_hold(state, data.reservation_id)
+        for grant_id, part in by_grant(data.allocation).items():
+            grant = _known_grant(state, grant_id)
+            _put(state, replace(grant, remaining=grant.remaining + part, held=grant.held - part))
+        ended = "released" if kind == "release" else "expired"
+        if hold.state == "open":
+            _free(state.account, hold)
+        state.changed["work", hold.id] = replace(
+            hold,
+            state=ended if hold.state == "open" else hold.state,
+            held=0,
+            lines=tuple(replace(line, held=0, allocation=()) for line in hold.lines),
+        )
+    _repay(state, data.unit, data.repaid, data.debt_repaid)
+
+
+def _refunded_consumption(state: State, data: Refunded) -> None:
+    account = state.account
+    consumption = state.consumption(cast("str", data.consumption_id))
+    if consumption is None:
+        raise LookupError(f"account {account.id}: the event names consumption {data.consumption_id}, which is unknown")
+    for grant_id, part in by_grant(data.allocation).items():
+        grant = _known_grant(state, grant_id)
+        _put(state, replace(grant, remaining=grant.remaining + part, returned=grant.returned + part))
+    if data.debt_refunded:
+        _add_debt(account, data.unit, -data.debt_refunded)
+    if consumption.period == account.period_start:
+        usage = account.usage.get(data.unit, NO_USAGE)
+        account.usage[data.unit] = replace(usage, used=usage.used - data.usage, charged=usage.charged - data.amount)
+    after = replace(
+        consumption,
+        refunded=consumption.refunded + data.amount,
+        unfunded_returned=consumption.unfunded_returned or data.usage > data.amount,
+    )
+    hold = state.hold(consumption.id)
+    state.changed["work", after.id] = after if hold is None else replace(hold, consumption=after)
+
+
+def _plan_changed(state: State, kind: Kind, data: PlanChanged, at: Instant) -> None:
+    account = state.account
+    if kind == "opened":
+        account.opened_at = at
+        account.figures.setdefault("credits", ZERO)
+    if data.period_start != account.period_start:
+        account.usage = {}
+    account.plan = data.to
+    account.policies = data.policies
+    account.allowance = data.allowance
+    account.capacity = data.capacity
+    account.catalog = data.catalog
+    account.anchor = data.anchor
+    account.period_start = data.period_start
+    account.period_end = data.period_end
+    for unit in data.allowance:
+        account.figures.setdefault(unit, ZERO)
+
+
+_HANDLERS: dict[type[Data], Callable[..., None]] = {
+    Granted: _granted,
+    Reserved: _reserved,
+    Consumed: _consumed,
+    Refunded: _refunded,
+    PlanChanged: _plan_changed,
+}
+
+
+def apply(state: State, kind: Kind, data: Data, at: Instant) -> None:
+    """Change `state` by one fact that holds from `at`."""
+    _HANDLERS[type(data)](state, kind, data, at)
+    state.account.events += 1
+
+
+def evolve(state: State, event: Event) -> State:
+    """Change `state` by one recorded event and return it."""
+    apply(state, event.kind, event.data, event.effective_at)
+    state.account.position = event.position
+    return state
+
+
+def replay(account: str, events: Iterable[Event]) -> State:
+    """Return the state that all the events of an account lead to."""
+    state = State.unknown(account)
+    for event in events:
+        evolve(state, event)
+        state.settle()
+    return state

@@ -1,0 +1,271 @@
+"""What a caller may ask for: one frozen dataclass for each command (CONTRACT.md, "HTTP, JSON" and "NATS").
+
+The same classes are the wire format: a body, with what stands in an HTTP path added as fields, is validated straight
+into them, strictly (no float, string or boolean becomes a number; unknown fields are refused). Code inside the process
+may build them directly. The idempotency key is not part of a command; it stands beside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
+
+from events.facts import FIGURE_MAX
+from events.instants import Instant, parse
+
+LINES_MAX = 1000
+TTL_SECONDS_DEFAULT = 300
+TTL_SECONDS_MAX = 86_400
+METADATA_BYTES_MAX = 4096
+
+_ID = r"\A[A-Za-z0-9_:@-]{1,128}\z"
+
+Id = Annotated[str, Field(pattern=_ID)]
+Name = Id
+ConsumptionId = Annotated[str, Field(pattern=r"\A[A-Za-z0-9_:@-]{1,160}\z")]
+"""A consumption's id; that of a partial step is its reservation's id with a number behind it."""
+Amount = Annotated[int, Field(ge=0, le=FIGURE_MAX)]
+Positive = Annotated[int, Field(ge=1, le=FIGURE_MAX)]
+Quantity = Annotated[int, Field(ge=1, le=10**9)]
+Param = Annotated[int, Field(ge=0, le=FIGURE_MAX)] | Annotated[str, Field(min_length=1, max_length=128)]
+Params = Annotated[dict[Name, Param], Field(max_length=64)]
+Occupies = Annotated[dict[Name, Amount], Field(max_length=64)]
+Reference = Annotated[str, Field(min_length=1, max_length=200)]
+Reason = Annotated[str, Field(min_length=1, max_length=500)]
+When = Annotated[Instant, AfterValidator(parse)]
+Overage = Literal["draw", "reject", "cap"]
+
+
+def _check_metadata(metadata: dict[str, str]) -> dict[str, str]:
+    if any(not key.isascii() for key in metadata):
+        raise ValueError("keys must be ASCII")
+    if sum(len(key) + len(value.encode()) for key, value in metadata.items()) > METADATA_BYTES_MAX:
+        raise ValueError(f"at most {METADATA_BYTES_MAX} bytes in all")
+    return metadata
+
+
+Metadata = Annotated[
+    dict[Annotated[str, Field(min_length=1, max_length=128)], str],
+    Field(max_length=20),
+    AfterValidator(_check_metadata),
+]
+
+_STRICT = ConfigDict(strict=True, extra="forbid")
+TTL_UNSET = -1
+"""The TTL of a body that names none; null is different, it asks for a hold without an end."""
+
+
+def _exactly_one(**given: object) -> str:
+    names = [name for name, value in given.items() if value is not None]
+    if len(names) != 1:
+        raise ValueError(f"give exactly one of {', '.join(given)}")
+    return names[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One operation of a reservation or consumption with several."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    operation: Name
+    quantity: Quantity | None = None
+    params: Params | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineCharge:
+    """What a step charges to one line of a hold: an amount, or a quantity priced by the line's pinned rule."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    line: Annotated[int, Field(ge=0, lt=LINES_MAX)]
+    amount: Amount | None = None
+    quantity: Quantity | None = None
+    params: Params | None = None
+
+    def __post_init__(self) -> None:
+        _exactly_one(amount=self.amount, quantity=self.quantity)
+        if self.params is not None and self.quantity is None:
+            raise ValueError("params go with quantity")
+
+
+Lines = Annotated[tuple[Line, ...], Field(min_length=1, max_length=LINES_MAX)]
+LineCharges = Annotated[tuple[LineCharge, ...], Field(min_length=1, max_length=LINES_MAX)]
+
+
+def _check_priced(
+    operation: str | None, quantity: int | None, params: object, amount: int | None, unit: str | None, lines: object
+) -> None:
+    form = _exactly_one(operation=operation, amount=amount, lines=lines)
+    if form != "operation" and (quantity is not None or params is not None):
+        raise ValueError("quantity and params go with operation")
+    if form != "amount" and unit is not None:
+        raise ValueError("unit goes with amount")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reserve:
+    """Set credits aside and occupy capacity for work that is about to be done."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    name: ClassVar[str] = "reserve"
+    account: Id
+    operation: Name | None = None
+    quantity: Quantity | None = None
+    params: Params | None = None
+    amount: Amount | None = None
+    unit: Name | None = None
+    lines: Lines | None = None
+    occupies: Occupies | None = None
+    reservation_id: Id | None = None
+    ttl_seconds: Annotated[int, Field(ge=1, le=TTL_SECONDS_MAX)] | None = TTL_UNSET
+    overage: Overage | None = None
+    reference: Reference | None = None
+    metadata: Metadata | None = None
+    deadline: When | None = None
+
+    def __post_init__(self) -> None:
+        _check_priced(self.operation, self.quantity, self.params, self.amount, self.unit, self.lines)
+        if self.amount == 0 and not self.occupies:
+            raise ValueError("amount may be 0 only with occupies")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consume:
+    """Charge a step of a reservation; `final` ends it and releases the rest."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    name: ClassVar[str] = "consume"
+    account: Id
+    reservation_id: Id
+    amount: Amount | None = None
+    quantity: Quantity | None = None
+    params: Params | None = None
+    lines: LineCharges | None = None
+    final: bool = True
+    deadline: When | None = None
+
+    def __post_init__(self) -> None:
+        if sum(value is not None for value in (self.amount, self.quantity, self.lines)) > 1:
+            raise ValueError("give at most one of amount, quantity, lines")
+        if self.params is not None and self.quantity is None:
+            raise ValueError("params go with quantity")
+        if not self.final and self.amount == 0:
+            raise ValueError("amount must be above 0 unless the step is final")
+        if self.lines is not None and len({charge.line for charge in self.lines}) != len(self.lines):
+            raise ValueError("each line may be named once")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumeDirect:
+    """Check and charge in one step, without a reservation."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    name: ClassVar[str] = "consume"
+    account: Id
+    operation: Name | None = None
+    quantity: Quantity | None = None
+    params: Params | None = None
+    amount: Positive | None = None
+    unit: Name | None = None
+    lines: Lines | None = None
+    consumption_id: Id | None = None
+    reference: Reference | None = None
+    metadata: Metadata | None = None
+    deadline: When | None = None
+
+    def __post_init__(self) -> None:
+        _check_priced(self.operation, self.quantity, self.params, self.amount, self.unit, self.lines)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """End a reservation without a charge."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    name: ClassVar[str] = "release"
+    account: Id
+    reservation_id: Id
+    reason: Reason | None = None
+    deadline: When | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refund:
+    """Give back all or a part of a consumption."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    name: ClassVar[str] = "refund"
+    account: Id
+    consumption_id: ConsumptionId
+    amount: Amount | None = None
+    reason: Reason | None = None
+    deadline: When | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What was paid for a grant, in the currency's smallest step."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    amount: Amount
+    currency: Annotated[str, Field(pattern=r"\A[A-Za-z]{3}\z")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """Give credits to an account."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    name: ClassVar[str] = "grant"
+    account: Id
+    amount: Positive
+    kind: Literal["promo", "purchase", "trial"] = "promo"
+    unit: Name | None = None
+    priority: Annotated[int, Field(ge=0, le=1000)] | None = None
+    effective_at: When | None = None
+    expires_at: When | None = None
+    operations: Annotated[tuple[Name, ...], Field(min_length=1, max_length=100)] | None = None
+    reason: Reason | None = None
+    reference: Reference | None = None
+    cost_basis: Cost | None = None
+    grant_id: Id | None = None
+    deadline: When | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangePlan:
+    """Open an account on a plan, or change its plan."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    name: ClassVar[str] = "change_plan"
+    account: Id
+    plan: Name
+    reference: Reference | None = None
+    reason: Reason | None = None
+    deadline: When | None = None
+
+
+Command = Reserve | Consume | ConsumeDirect | Release | Refund | Grant | ChangePlan
+
+COMMANDS: dict[str, tuple[type[Command], ...]] = {
+    "reserve": (Reserve,),
+    "consume": (Consume, ConsumeDirect),
+    "release": (Release,),
+    "refund": (Refund,),
+    "grant": (Grant,),
+    "change_plan": (ChangePlan,),
+}
+"""The commands by name. `consume` has two forms; a body with `reservation_id` is the first."""
+
+_ADAPTERS: dict[type[Command], TypeAdapter[Any]] = {
+    form: TypeAdapter(form) for forms in COMMANDS.values() for form in forms
+}
+
+
+def parse_command(name: str, canonical: bytes, *, on_reservation: bool) -> Command:
+    """Return the command `name` of a JSON body; raises pydantic.ValidationError, and KeyError for an unknown name."""
+    forms = COMMANDS[name]
+    form = forms[-1] if name == "consume" and not on_reservation else forms[0]
+    return _ADAPTERS[form].validate_json(canonical)

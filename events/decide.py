@@ -1,0 +1,86 @@
+"""`decide`: what a command makes happen, or why it may not (SEMANTICS.md sections 2, 5 to 8).
+
+Pure: the same state, command, instant, catalog and id always give the same facts. First the facts that are due at the
+instant happen, then the command is judged. An accepted command returns both; a refused one raises its `Refusal`, and
+nothing has happened.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+import msgspec
+
+from events import funding, plans, steps
+from events.account import State
+from events.catalog import Catalog
+from events.commands import (
+    ChangePlan,
+    Command,
+    Consume,
+    ConsumeDirect,
+    Grant,
+    Refund,
+    Release,
+    Reserve,
+)
+from events.draft import Draft
+from events.due import apply_due
+from events.errors import CommandExpired
+from events.facts import Fact
+from events.instants import Instant
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """What a command makes happen: the due facts first, then its own, and the state after them.
+
+    `free` says that the command was a free operation, which needs no account and writes nothing.
+    """
+
+    state: State
+    due: list[Fact]
+    facts: list[Fact]
+    free: bool = False
+
+
+def decide(state: State, command: Command, now: Instant, catalog: Catalog, new_id: str) -> Decision:
+    """Judge `command` at `now`; raises Refusal, or Missing when the state lacks an item that the rules need.
+
+    `new_id` becomes the id of what the command creates and names none for.
+    """
+    draft = Draft(state, now, catalog, new_id)
+    apply_due(draft)
+    due = draft.facts
+    draft.facts = []
+    if command.deadline is not None and now > command.deadline:
+        raise CommandExpired(f"the deadline was {command.deadline}, it is {now}", deadline=command.deadline)
+    free = _judge(draft, command)
+    return Decision(draft.state, due, draft.facts, free)
+
+
+def _judge(draft: Draft, command: Command) -> bool:
+    match command:
+        case Reserve():
+            return steps.reserve(draft, command)
+        case Consume():
+            steps.consume(draft, command)
+        case ConsumeDirect():
+            return steps.consume_direct(draft, command)
+        case Release():
+            steps.release(draft, command)
+        case Refund():
+            funding.refund(draft, command)
+        case Grant():
+            funding.grant(draft, command)
+        case ChangePlan():
+            plans.change_plan(draft, command)
+        case _:
+            assert_never(command)
+    return False
+
+
+def due_facts(state: State, now: Instant, catalog: Catalog) -> tuple[State, list[Fact]]:
+    """Return the account as a read at `now` sees it, with the facts that are due and not yet written."""
+    draft = Draft(state, now, catalog, "")
+    apply_due(draft)
+    return draft.state, draft.facts

@@ -1,0 +1,86 @@
+"""A draft: the facts of one decision as they are found, each applied at once to a fork of the account.
+
+Rules that need several facts (a first reserve opens the account, grants its allowance and then holds) read the draft's
+state between them as if the earlier ones had happened. When the rule refuses, the draft is thrown away and nothing has
+happened.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from events.account import ZERO, State, apply
+from events.catalog import Catalog, Plan
+from events.errors import InvalidRequest
+from events.facts import FIGURE_MAX, Consumed, Data, Fact, Figures, Kind, Refunded
+from events.instants import Instant
+
+_STEPS = (Consumed, Refunded)
+
+
+class Draft:
+    """The decision in the making: its state, its instant, the catalog in force, and an id that nobody else has."""
+
+    __slots__ = ("catalog", "facts", "new_id", "now", "state")
+
+    def __init__(self, state: State, now: Instant, catalog: Catalog, new_id: str) -> None:
+        self.state = state.fork()
+        self.now = now
+        self.catalog = catalog
+        self.new_id = new_id
+        self.facts: list[Fact] = []
+
+    def add(self, kind: Kind, data: Data, *, effective_at: Instant | None = None, system_id: str | None = None) -> None:
+        """Let one fact happen; raises InvalidRequest when a figure would leave its bounds (SEMANTICS.md section 1)."""
+        account = self.state.account
+        before = account.figures
+        account.figures = balance = dict(before)  # evolve changes in place, and the last fact keeps its balance
+        apply(self.state, kind, data, effective_at or self.now)
+        delta: dict[str, Figures] = {}
+        for unit, after in balance.items():
+            old = before.get(unit, ZERO)
+            delta[unit] = ZERO if after is old else _difference(after, old)
+        data = self._with_totals(data)
+        self.facts.append(Fact(kind, data, delta, balance, effective_at, system_id))
+
+    def _with_totals(self, data: Data) -> Data:
+        """Add how the hold and the consumption stand now, so that answers are rebuilt from the event alone."""
+        if isinstance(data, _STEPS) and data.reservation_id is not None:
+            hold = self.state.hold(data.reservation_id)
+            data = replace(data, hold=hold.figures() if hold else None)
+        if isinstance(data, Refunded) and data.consumption_id is not None:
+            consumption = self.state.consumption(data.consumption_id)
+            data = replace(data, refunded=consumption.refunded if consumption else 0)
+        return data
+
+    def figures(self, unit: str) -> Figures:
+        """Return the balance of a unit as it stands now."""
+        return self.state.account.figures.get(unit, ZERO)
+
+    def plan(self) -> Plan | None:
+        """Return the account's plan as the catalog has it, or None when the plan left the catalog."""
+        name = self.state.account.plan
+        return self.catalog.plans.get(name) if name is not None else None
+
+    def next_id(self) -> str:
+        """Return an id for a grant that the ledger makes itself, unique in the account and the same at each attempt."""
+        return f"{self.new_id}:{self.state.account.events}"
+
+
+def _difference(after: Figures, before: Figures) -> Figures:
+    if (
+        after.available > FIGURE_MAX
+        or after.reserved > FIGURE_MAX
+        or after.scheduled > FIGURE_MAX
+        or after.scoped > FIGURE_MAX
+        or after.debt > FIGURE_MAX
+    ):
+        raise InvalidRequest.at("amount", f"the balance would be above {FIGURE_MAX}")
+    return Figures(
+        available=after.available - before.available,
+        reserved=after.reserved - before.reserved,
+        debt=after.debt - before.debt,
+        scheduled=after.scheduled - before.scheduled,
+        scoped=after.scoped - before.scoped,
+        bonus=after.bonus - before.bonus,
+    )

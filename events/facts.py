@@ -1,0 +1,237 @@
+"""The five event types: what can happen to an account, as plain frozen data (SEMANTICS.md section 2).
+
+Everything the ledger ever does to a balance is one of `Granted`, `Reserved`, `Consumed`, `Refunded` or `PlanChanged`,
+refined by a kind. The structs here are the `data` of an event, exactly as CONTRACT.md names its fields. They are
+self-contained: they say which grants paid how much, with which price and which plan, so that a replay never computes
+anything anew and works when the catalog is gone.
+
+A `Fact` is such data with its kind and the balance it leads to, decided but not yet written. `events.recorded` turns a
+fact into an event of the log by giving it a position.
+
+Amounts are integers in the unit's smallest step; instants are canonical UTC text (`events.instants`).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from events.instants import Instant
+from events.pricing import PriceRule
+
+FIGURE_MAX = 2**53 - 1
+"""The largest figure that any balance, amount or counter may have (SEMANTICS.md section 1)."""
+
+
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """Base of all stored data: immutable, no unknown fields; fields without a default are always written."""
+
+
+class Figures(Record, frozen=True):
+    """The balance of one unit, or the change of it: in events both stand beside each other."""
+
+    available: int
+    reserved: int
+    debt: int
+    scheduled: int
+    scoped: int
+    bonus: int
+
+
+class Allocation(Record, frozen=True):
+    """One grant's part of an amount, in the order drawn; `excess` marks what was drawn beyond the hold."""
+
+    grant_id: str
+    amount: int
+    line: int = 0
+    excess: bool = False
+
+
+class CostBasis(Record, frozen=True):
+    """What was paid for a grant: an amount in the currency's smallest step, and the currency's code."""
+
+    amount: int
+    currency: str
+
+
+class HoldFigures(Record, frozen=True):
+    """How a reservation stands after the event, so that its answer can be rebuilt from the event alone."""
+
+    state: Literal["open", "settled", "released", "expired"]
+    amount: int
+    held: int
+    charged: int
+    unfunded: int
+    occupies: dict[str, int]
+    expires_at: Instant | None
+    lines: list[tuple[int, int]] = []
+    """Held and charged of each line, when the hold has more than one."""
+
+
+class ReservedLine(Record, frozen=True):
+    """One operation of a hold. The price rule stands here when the hold has several lines, else on the event."""
+
+    operation: str
+    quantity: int
+    amount: int
+    params: dict[str, int | str] = {}
+    price: PriceRule | None = None
+
+
+class ConsumedLine(Record, frozen=True):
+    """What one line of a step came to: `amount` is the work done, `charged` the part that was paid."""
+
+    line: int
+    amount: int
+    charged: int
+    operation: str | None = None
+    quantity: int | None = None
+    price: PriceRule | None = None
+
+
+class Policies(Record, frozen=True):
+    """The rules of a plan as an account keeps them, so that a plan that left the catalog lives on."""
+
+    rank: int
+    interval: str
+    renewal: Literal["auto", "external"]
+    trial_credits: int
+    trial_expires_days: int | None
+    rollover_share: str
+    rollover_cap: int
+    clear_bonus: bool
+    overdraft_limit: int
+    max_open_holds: int
+    low_balance_percent: int
+    renewal_grace_days: int
+    late_window_hours: int
+
+
+class Granted(Record, frozen=True):
+    """Credits came to be, became usable, or ended: `amount` is negative for `expired` and `revoked`."""
+
+    grant_id: str
+    unit: str
+    amount: int
+    priority: int
+    starts_at: Instant
+    expires_at: Instant | None
+    operations: list[str] | None
+    cost_basis: CostBasis | None
+    source_grant_id: str | None
+    debt_repaid: int
+    allocation: list[Allocation]
+    repaid: list[Allocation] = []
+    reference: str | None = None
+    reason: str | None = None
+
+
+class Reserved(Record, frozen=True):
+    """Credits were set aside and capacity was occupied for work that has not ended."""
+
+    reservation_id: str
+    unit: str
+    amount: int
+    allocation: list[Allocation]
+    occupies: dict[str, int]
+    expires_at: Instant | None
+    grace_seconds: int
+    overage: Literal["draw", "reject", "cap"]
+    lines: list[ReservedLine]
+    price: PriceRule | None
+    reference: str | None = None
+    metadata: dict[str, str] = {}
+    hold: HoldFigures | None = None
+
+
+class Consumed(Record, frozen=True):
+    """Work was done: `actual = charged + unfunded`, and `debt_added` is part of `charged`."""
+
+    reservation_id: str | None
+    consumption_id: str
+    unit: str
+    reserved: int
+    actual: int
+    charged: int
+    debt_added: int
+    unfunded: int
+    allocation: list[Allocation]
+    operation: str | None
+    quantity: int | None
+    price: PriceRule | None
+    period: Instant
+    lines: list[ConsumedLine] = []
+    reference: str | None = None
+    metadata: dict[str, str] = {}
+    hold: HoldFigures | None = None
+
+
+class Refunded(Record, frozen=True):
+    """Credits came back, from a hold that ended or from a consumption that was undone."""
+
+    reservation_id: str | None
+    consumption_id: str | None
+    unit: str
+    amount: int
+    regranted: int
+    usage: int
+    allocation: list[Allocation]
+    debt_refunded: int
+    debt_repaid: int
+    repaid: list[Allocation] = []
+    reference: str | None = None
+    """The reference of the hold or consumption that this undoes."""
+    reason: str | None = None
+    refunded: int = 0
+    """All that was refunded of the consumption, this refund included."""
+    hold: HoldFigures | None = None
+
+
+AuditValue = str | int | bool | None | dict[str, int | None]
+"""What an audit entry shows of a plan, limits or a status."""
+
+
+class PlanChanged(Record, frozen=True):
+    """The plan, the period, the limits or the status of the account changed."""
+
+    from_: str | None = msgspec.field(name="from")
+    to: str | None
+    period_start: Instant
+    period_end: Instant
+    anchor: Instant
+    allowance: dict[str, int]
+    capacity: dict[str, int]
+    policies: Policies
+    catalog: str
+    rolled_over: dict[str, int]
+    reclaim: dict[str, int]
+    previous_value: dict[str, AuditValue]
+    new_value: dict[str, AuditValue]
+    reference: str | None = None
+    reason: str | None = None
+
+
+Data = Granted | Reserved | Consumed | Refunded | PlanChanged
+
+GrantedKind = Literal["plan", "trial", "promo", "purchase", "refund_regrant", "activated", "expired"]
+ReservedKind = Literal["hold"]
+ConsumedKind = Literal["settle", "partial", "direct"]
+RefundedKind = Literal["release", "hold_expired", "consumption"]
+PlanChangedKind = Literal["opened", "changed", "unchanged"]
+Kind = GrantedKind | ReservedKind | ConsumedKind | RefundedKind | PlanChangedKind
+
+
+class Fact(msgspec.Struct, frozen=True):
+    """Something that is decided and not yet written: data and kind, with the balance after it and the change to it.
+
+    `effective_at` is None when the fact holds from the instant of recording. `system_id` is the natural id of a due
+    fact, and None for the facts of a command.
+    """
+
+    kind: Kind
+    data: Data
+    delta: dict[str, Figures]
+    balance: dict[str, Figures]
+    effective_at: Instant | None = None
+    system_id: str | None = None
