@@ -1,0 +1,174 @@
+"""The answer to a command, built from its events (CONTRACT.md, "HTTP, JSON").
+
+The first answer and every replay come from this one function and the same events, so they cannot differ. Of a hold and
+a consumption only what never changes is taken from the item; what moves stands in the event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import orjson
+from msgspec import to_builtins
+
+from events.account import ZERO, State
+from events.facts import Consumed, Data, Fact, Figures, Granted, HoldFigures, Kind, PlanChanged, Refunded, Reserved
+from events.recorded import TYPE_OF, Line
+from projections.balance import balance_view
+from projections.items import consumption_view, reservation_view
+
+DRY_RUN_ID = "~"
+"""What stands for new ids in a dry run; no id that a caller chooses can begin with it."""
+
+
+def answer(account: str, lines: Sequence[Line], state: State, *, replayed: bool = False) -> dict[str, object]:
+    """Return the answer to a command that wrote `lines`; `state` knows the items that they are about."""
+    last = lines[-1].event
+    unit = _unit(last.data)
+    return {
+        "account": account,
+        "replayed": replayed,
+        "token": last.id,
+        "events": [orjson.Fragment(with_hash(line)) for line in lines],
+        **_about([(line.event.kind, line.event.data, line.event.delta) for line in lines], state),
+        "balance": balance_view(unit, last.balance.get(unit, ZERO)),
+    }
+
+
+def dry_answer(account: str, facts: Sequence[Fact], state: State) -> dict[str, object]:
+    """Return what the answer would be; nothing was written, so nothing has an id."""
+    unit = _unit(facts[-1].data)
+    about = _about([(fact.kind, fact.data, fact.delta) for fact in facts], state)
+    for view in about.values():
+        if "id" in view:
+            view["id"] = None
+    return {
+        "account": account,
+        "replayed": False,
+        "dry_run": True,
+        "token": None,
+        "events": [
+            {
+                "id": None,
+                "type": TYPE_OF[type(fact.data)],
+                "kind": fact.kind,
+                "delta": to_builtins(fact.delta),
+                "balance": to_builtins(fact.balance),
+                "data": _without_ids(to_builtins(fact.data)),
+            }
+            for fact in facts
+        ],
+        **about,
+        "balance": balance_view(unit, facts[-1].balance.get(unit, ZERO)),
+    }
+
+
+def _without_ids(value: object) -> object:
+    """Return data in which every id that a real command would have got is None."""
+    if isinstance(value, dict):
+        return {key: _without_ids(entry) for key, entry in cast("dict[str, object]", value).items()}
+    if isinstance(value, list):
+        return [_without_ids(entry) for entry in cast("list[object]", value)]
+    return None if isinstance(value, str) and value.startswith(DRY_RUN_ID) else value
+
+
+def free_answer() -> dict[str, object]:
+    """Return the answer to a free operation, which wrote nothing."""
+    return {"free": True, "events": []}
+
+
+def with_hash(line: Line) -> bytes:
+    """Return the event as answers show it: the line as stored, with its hash added."""
+    return b'%b,"hash":"%b"}' % (line.line[:-1], line.hash.encode())
+
+
+def _unit(data: Data) -> str:
+    return "credits" if isinstance(data, PlanChanged) else data.unit
+
+
+def _about(events: Sequence[tuple[Kind, Data, dict[str, Figures]]], state: State) -> dict[str, dict[str, object]]:
+    """Return the reservation, consumption, grant and plan that the events are about, as they leave them."""
+    about: dict[str, dict[str, object]] = {}
+    for kind, data, delta in events:
+        match data:
+            case Reserved():
+                about["reservation"] = _reservation(state, data.reservation_id, _figures(data))
+            case Consumed():
+                if data.reservation_id is not None:
+                    about["reservation"] = _reservation(state, data.reservation_id, data.hold)
+                about["consumption"] = _consumption(state, data.consumption_id, 0)
+            case Refunded():
+                if data.reservation_id is not None:
+                    about["reservation"] = _reservation(state, data.reservation_id, data.hold)
+                elif data.consumption_id is not None:
+                    about["consumption"] = _consumption(state, data.consumption_id, data.refunded)
+            case PlanChanged():
+                about["plan"] = _plan(data)
+            case Granted():
+                if kind in CALLER_GRANTS and not about:
+                    about["grant"] = _grant(kind, data, delta)
+    return about
+
+
+CALLER_GRANTS = frozenset({"promo", "purchase", "trial"})
+
+
+def _figures(data: Reserved) -> HoldFigures:
+    """Return how a hold stands right after it was made."""
+    several = len(data.lines) > 1
+    return HoldFigures(
+        state="open",
+        amount=data.amount,
+        held=data.amount,
+        charged=0,
+        unfunded=0,
+        occupies=data.occupies,
+        expires_at=data.expires_at,
+        lines=[(line.amount, 0) for line in data.lines] if several else [],
+    )
+
+
+def _reservation(state: State, reservation_id: str, figures: HoldFigures | None) -> dict[str, object]:
+    hold = state.hold(reservation_id)
+    if hold is None:
+        raise LookupError(f"account {state.account.id}: hold {reservation_id} of an event is unknown")
+    return reservation_view(hold, figures)
+
+
+def _consumption(state: State, consumption_id: str, refunded: int) -> dict[str, object]:
+    consumption = state.consumption(consumption_id)
+    if consumption is None:
+        raise LookupError(f"account {state.account.id}: consumption {consumption_id} of an event is unknown")
+    return consumption_view(consumption, refunded)
+
+
+def _grant(kind: Kind, data: Granted, delta: dict[str, Figures]) -> dict[str, object]:
+    scheduled = delta.get(data.unit, ZERO).scheduled > 0
+    remaining = data.amount - data.debt_repaid
+    return {
+        "id": data.grant_id,
+        "kind": kind,
+        "unit": data.unit,
+        "amount": data.amount,
+        "remaining": remaining,
+        "held": 0,
+        "state": "scheduled" if scheduled else "active" if remaining else "drained",
+        "priority": data.priority,
+        "starts_at": data.starts_at,
+        "expires_at": data.expires_at,
+        "operations": data.operations,
+        "cost_basis": None if data.cost_basis is None else to_builtins(data.cost_basis),
+        "source_grant_id": data.source_grant_id,
+    }
+
+
+def _plan(data: PlanChanged) -> dict[str, object]:
+    return {
+        "plan": data.to,
+        "period_start": data.period_start,
+        "period_end": data.period_end,
+        "pending": None,
+        "allowance": data.allowance,
+        "capacity": data.capacity,
+    }

@@ -1,0 +1,156 @@
+"""One attempt of a writer: what was decided at a head, and the batch that writes it.
+
+An attempt is thrown away whole when the head turned out to be another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Generic, TypeVar
+
+import msgspec
+
+from events.account import Item, Key, State
+from events.decide import Decision
+from events.errors import Refusal
+from events.facts import Fact
+from events.holds import Hold
+from events.instants import Instant
+from events.recorded import SYSTEM, TYPE_OF, Actor, CommandRef, Line, record
+from service.requests import Outcome, Request
+from service.store.log import AccountRow, Batch, EventRow, Head, ItemRow
+
+Caller = TypeVar("Caller")
+
+_encoder = msgspec.json.Encoder(order="deterministic")
+
+
+class Attempt(Generic[Caller]):
+    """The decisions of a batch, in the order in which they go into the log."""
+
+    def __init__(self, partition: int, head: Head, now: Instant, base: Attempt[Caller] | None = None) -> None:
+        self.partition = partition
+        self.head = head
+        self.now = now
+        self.head_after = head
+        self._base = base
+        self.states: dict[str, State] = {}
+        self.refused: list[tuple[Caller, Refusal]] = []
+        self._lines: list[Line] = []
+        self._keys: list[bytes | None] = []
+        self._accepted: list[tuple[Caller, State, int, int]] = []
+        self._shown: list[tuple[Caller, Outcome]] = []
+        self._items: dict[tuple[str, Key], Item] = {}
+        self._created: set[tuple[str, Key]] = set()
+
+    def state(self, account: str) -> State | None:
+        """Return the account as the decisions made so far leave it, or None when they did not touch it."""
+        state = self.states.get(account)
+        if state is None and self._base is not None:
+            return self._base.states.get(account)
+        return state
+
+    @property
+    def writes(self) -> bool:
+        """Whether there is anything to append."""
+        return bool(self._lines)
+
+    def stand_alone(self) -> None:
+        """Let go of the attempt that this one was decided on: it is in the log."""
+        self._base = None
+
+    def created(self) -> list[tuple[str, Key]]:
+        """Return the items that the batch creates."""
+        return list(self._created)
+
+    def accounts(self) -> Iterable[str]:
+        """Return the accounts that the decisions touch."""
+        return self.states.keys()
+
+    def refuse(self, caller: Caller, refusal: Refusal) -> None:
+        """Keep a refusal until it is known to hold."""
+        self.refused.append((caller, refusal))
+
+    def show(self, caller: Caller, decision: Decision) -> None:
+        """Keep the outcome of a command that writes nothing: a dry run, or a free operation."""
+        facts = None if decision.free else tuple(decision.facts)
+        account = decision.state.account.id
+        self._shown.append((caller, Outcome(account, (), decision.state, free=decision.free, facts=facts)))
+
+    def accept(self, caller: Caller, decision: Decision, request: Request, digest: bytes | None) -> None:
+        """Put a decision's facts behind those before it."""
+        state = decision.state
+        account = state.account.id
+        for fact in decision.due:
+            system = CommandRef(name="system", idempotency_key=None, fingerprint=None, id=fact.system_id)
+            self._record(account, fact, SYSTEM, system, None)
+        first = len(self._lines)
+        command = CommandRef(name=request.command.name, idempotency_key=request.key, fingerprint=request.fingerprint)
+        for fact in decision.facts:
+            self._record(account, fact, request.actor, command, digest)
+            digest = None
+        state.account.position = self.head_after.position
+        for item_key, item in state.changed.items():
+            self._items[account, item_key] = item
+        for item_key in state.created:
+            self._created.add((account, item_key))
+        state.settle()
+        self.states[account] = state
+        self._accepted.append((caller, state, first, len(self._lines)))
+
+    def _record(self, account: str, fact: Fact, actor: Actor, command: CommandRef, key: bytes | None) -> None:
+        position = self.head_after.position + 1
+        line = record(
+            fact,
+            account=account,
+            partition=self.partition,
+            position=position,
+            prev_hash=self.head_after.hash,
+            recorded_at=self.now,
+            actor=actor,
+            command=command,
+        )
+        self.head_after = Head(position, line.hash, self.now)
+        self._lines.append(line)
+        self._keys.append(key)
+
+    def batch(self, absent_keys: list[bytes]) -> Batch:
+        """Return what is to be appended."""
+        return Batch(
+            self.partition,
+            self.head,
+            self.now,
+            events=[
+                EventRow(
+                    line.event.account,
+                    TYPE_OF[type(line.event.data)],
+                    line.event.kind,
+                    key,
+                    line.line,
+                    bytes.fromhex(line.hash),
+                )
+                for line, key in zip(self._lines, self._keys, strict=True)
+            ],
+            accounts=[
+                AccountRow(account, state.account.position, _encoder.encode(state.account), state.account.due_at)
+                for account, state in self.states.items()
+            ],
+            items=[
+                ItemRow(
+                    account,
+                    key[0],
+                    key[1],
+                    item.due_at if isinstance(item, Hold) else None,
+                    _encoder.encode(item),
+                    (account, key) in self._created,
+                )
+                for (account, key), item in self._items.items()
+            ],
+            absent_keys=absent_keys,
+        )
+
+    def outcomes(self) -> Iterator[tuple[Caller, Outcome]]:
+        """Yield what each accepted command led to."""
+        for caller, state, first, last in self._accepted:
+            yield caller, Outcome(state.account.id, tuple(self._lines[first:last]), state)
+        yield from self._shown

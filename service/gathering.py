@@ -1,0 +1,55 @@
+"""Gathered reads: while one query for snapshots runs, those who ask next wait together for the next one.
+
+There is no timer. A lone read goes at once; a crowd shares a query, so the database sees few of them however many ask.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from events.account import Account
+from service.outages import Outage, Overloaded
+from service.recall import decode_account
+from service.store.log import Log
+
+ACCOUNTS_PER_QUERY_MAX = 500
+WAITING_MAX = 20_000
+QUERIES_MAX = 2
+
+
+class Snapshots:
+    """Reads snapshots of accounts, many at a time."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._waiting: dict[tuple[int, str], asyncio.Future[bytes | None]] = {}
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def read(self, partition: int, account: str) -> Account | None:
+        """Return an account's snapshot as of now, or None when there is no such account; raises Outage."""
+        key = (partition, account)
+        waiting = self._waiting.get(key)
+        if waiting is None:
+            if len(self._waiting) >= WAITING_MAX:
+                raise Overloaded(f"{WAITING_MAX} reads are waiting")
+            waiting = self._waiting[key] = asyncio.get_running_loop().create_future()
+            if len(self._running) < QUERIES_MAX:
+                task = asyncio.create_task(self._run())
+                self._running.add(task)
+                task.add_done_callback(self._running.discard)
+        state = await asyncio.shield(waiting)
+        return None if state is None else decode_account(state)
+
+    async def _run(self) -> None:
+        while self._waiting:
+            keys = list(self._waiting)[:ACCOUNTS_PER_QUERY_MAX]
+            futures = [self._waiting.pop(key) for key in keys]
+            try:
+                found = await self._log.snapshots(keys)
+            except Outage as outage:
+                for future in futures:
+                    future.set_exception(outage)
+                    future.exception()  # a reader that went away leaves nobody to take it
+                continue
+            for (_, account), future in zip(keys, futures, strict=True):
+                future.set_result(found.get(account))

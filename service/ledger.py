@@ -1,0 +1,73 @@
+"""The ledger: the one way to change an account, whatever transport a command came by.
+
+It hands each command to the writer of its account's partition and knows nothing of HTTP or NATS.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
+
+from events.catalog import Catalog
+from events.instants import Instant, instant
+from events.partition import partition_of
+from service.ids import new_id
+from service.recall import recall
+from service.requests import Outcome, Request, key_digest
+from service.store.log import Log
+from service.writer import Writer
+
+
+def system_clock() -> Instant:
+    """Return the present instant."""
+    return instant(datetime.now(UTC))
+
+
+class Ledger:
+    """Executes commands; one writer for each partition."""
+
+    def __init__(
+        self,
+        log: Log,
+        *,
+        ledger_id: str,
+        partitions: int,
+        catalog: Catalog,
+        clock: Callable[[], Instant] = system_clock,
+    ) -> None:
+        self.id = ledger_id
+        self.partitions = partitions
+        self.catalog = catalog
+        self.clock = clock
+        self.log = log
+        self._writers = [
+            Writer(partition, log, catalog=lambda: self.catalog, clock=clock, new_id=new_id)
+            for partition in range(partitions)
+        ]
+
+    @classmethod
+    async def open(cls, log: Log, catalog: Catalog, *, clock: Callable[[], Instant] = system_clock) -> Ledger:
+        """Open the ledger that the database holds; raises Unavailable, and LookupError when it was never migrated."""
+        ledger_id, partitions = await log.identity()
+        return cls(log, ledger_id=ledger_id, partitions=partitions, catalog=catalog, clock=clock)
+
+    def partition(self, account: str) -> int:
+        """Return the partition of an account."""
+        return partition_of(account, self.partitions)
+
+    def execute(self, request: Request) -> Coroutine[None, None, Outcome]:
+        """Return what a command led to; raises Refusal when it may not be, Outage when that is not known now."""
+        return self._writers[self.partition(request.command.account)].execute(request)
+
+    async def outcome(self, account: str, key: str) -> Outcome | None:
+        """Return the first outcome of a key, or None when no command with it was accepted."""
+        return await recall(self.log, self.partition(account), account, key)
+
+    def in_progress(self, account: str, key: str) -> bool:
+        """Say whether a command with this key waits for its outcome in this process."""
+        return self._writers[self.partition(account)].is_in_flight(key_digest(account, key))
+
+    async def drain(self) -> None:
+        """Wait until every command that was taken on has its outcome."""
+        await asyncio.gather(*(writer.drain() for writer in self._writers))

@@ -1,0 +1,175 @@
+"""What can be asked: one frozen dataclass for each query, validated as strictly as commands are.
+
+The fields of a query string and those of a NATS body are the same; only `account` stands in the path over HTTP.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+import orjson
+from pydantic import ConfigDict, Field, TypeAdapter
+
+from events.commands import Amount, Id, Lines, Name, Occupies, Params, Quantity, When
+
+_STRICT = ConfigDict(strict=True, extra="forbid")
+
+Token = Annotated[str, Field(pattern=r"\A[0-9]{1,4}-[0-9]{1,18}\z")]
+Limit = Annotated[int, Field(ge=1, le=500)]
+Cursor = Annotated[str, Field(min_length=1, max_length=200)]
+Order = Literal["asc", "desc"]
+Text = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+def _check_ask(operation: object, quantity: object, params: object, amount: object, lines: object) -> None:
+    if sum(form is not None for form in (operation, amount, lines)) != 1:
+        raise ValueError("give exactly one of operation, amount, lines")
+    if operation is None and (quantity is not None or params is not None):
+        raise ValueError("quantity and params go with operation")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BalanceQuery:
+    """The balance of one unit, now or at a past instant."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    account: Id
+    unit: Name | None = None
+    at: When | None = None
+    min_token: Token | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountQuery:
+    """An account with all its balances."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    account: Id
+    include: Annotated[str, Field(pattern=r"\A(quota)?\z")] | None = None
+    min_token: Token | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuotaQuery:
+    """How much of the period's credits is used."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    account: Id
+    unit: Name | None = None
+    min_token: Token | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckQuery:
+    """Whether a reserve would pass, and what would help if not."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    account: Id
+    operation: Name | None = None
+    quantity: Quantity | None = None
+    params: Params | None = None
+    amount: Amount | None = None
+    unit: Name | None = None
+    lines: Lines | None = None
+    capacity: Occupies | None = None
+    min_token: Token | None = None
+
+    def __post_init__(self) -> None:
+        _check_ask(self.operation, self.quantity, self.params, self.amount, self.lines)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuoteQuery:
+    """What operations would cost, for nobody in particular."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    operation: Name | None = None
+    quantity: Quantity | None = None
+    params: Params | None = None
+    lines: Lines | None = None
+
+    def __post_init__(self) -> None:
+        _check_ask(self.operation, self.quantity, self.params, None, self.lines)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutcomeQuery:
+    """What a key led to."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    account: Id
+    idempotency_key: Annotated[str, Field(pattern=r"\A[\x20-\x7e]{1,200}\z")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListQuery:
+    """A page of an account's reservations, consumptions or grants."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    account: Id
+    state: Name | None = None
+    order: Order = "desc"
+    limit: Limit = 50
+    cursor: Cursor | None = None
+    min_token: Token | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransactionsQuery:
+    """A page of an account's events."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    account: Id
+    type: Name | None = None
+    kind: Name | None = None
+    operation: Name | None = None
+    reservation: Id | None = None
+    reference: Text | None = None
+    from_: Annotated[When | None, Field(alias="from")] = None
+    to: When | None = None
+    order: Order = "desc"
+    limit: Limit = 50
+    cursor: Cursor | None = None
+    min_token: Token | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogQuery:
+    """The catalog in force."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+
+Query = (
+    BalanceQuery
+    | AccountQuery
+    | QuotaQuery
+    | CheckQuery
+    | QuoteQuery
+    | OutcomeQuery
+    | ListQuery
+    | TransactionsQuery
+    | CatalogQuery
+)
+
+QUERIES: dict[str, type[Query]] = {
+    "balance": BalanceQuery,
+    "account": AccountQuery,
+    "quota": QuotaQuery,
+    "check": CheckQuery,
+    "quote": QuoteQuery,
+    "outcome": OutcomeQuery,
+    "reservations": ListQuery,
+    "consumptions": ListQuery,
+    "grants": ListQuery,
+    "transactions": TransactionsQuery,
+    "catalog": CatalogQuery,
+}
+
+_ADAPTERS: dict[type[Query], TypeAdapter[Any]] = {form: TypeAdapter(form) for form in set(QUERIES.values())}
+
+
+def parse_query(name: str, fields: dict[str, object]) -> Query:
+    """Return the query `name` with these fields; raises pydantic.ValidationError, and KeyError for an unknown name."""
+    return _ADAPTERS[QUERIES[name]].validate_json(orjson.dumps(fields))

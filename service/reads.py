@@ -1,0 +1,193 @@
+"""Reads: what the ledger answers when it is asked, always including every command that was answered before.
+
+Balances come from the inline snapshots, with the facts that are due applied in memory, so a read at an instant says the
+same as a replay until that instant would. A past instant is answered by that replay. Lists walk the log itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import assert_never
+
+from events.account import Account, Missing, State, evolve
+from events.catalog import Catalog
+from events.checking import check
+from events.decide import due_facts
+from events.draft import Draft
+from events.errors import AccountNotFound, CommandNotFound, InvalidRequest
+from events.instants import Instant
+from events.plans import capacity_limits
+from events.quoting import quote
+from events.recorded import decode
+from projections.balance import account_balance, account_view, quota_view
+from projections.outcome import answer
+from projections.quote import catalog_view, quote_view, verdict_view
+from service.gathering import Snapshots
+from service.ledger import Ledger
+from service.lists import Lists
+from service.outages import Unavailable
+from service.queries import (
+    AccountQuery,
+    BalanceQuery,
+    CatalogQuery,
+    CheckQuery,
+    ListQuery,
+    OutcomeQuery,
+    Query,
+    QuotaQuery,
+    QuoteQuery,
+    TransactionsQuery,
+)
+from service.recall import decode_item
+
+TOKEN_WAIT_SECONDS = 2.0
+TOKEN_POLL_SECONDS = 0.02
+REPLAY_PAGE = 1000
+
+View = dict[str, object]
+
+
+class Reads:
+    """Answers queries; every answer is a JSON object and the status that belongs to it."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._log = ledger.log
+        self._snapshots = Snapshots(ledger.log)
+        self._lists = Lists(ledger.log)
+
+    @property
+    def _catalog(self) -> Catalog:
+        return self._ledger.catalog
+
+    async def answer(self, name: str, query: Query) -> tuple[int, View]:
+        """Return the status and the answer of the query `name`; raises Refusal and Outage."""
+        match query:
+            case CatalogQuery():
+                return 200, catalog_view(self._catalog)
+            case QuoteQuery():
+                return 200, self._quote(query)
+            case OutcomeQuery():
+                return await self._outcome(query)
+            case BalanceQuery() | AccountQuery() | QuotaQuery():
+                return 200, await self._figures(query)
+            case CheckQuery():
+                return 200, await self._check(query)
+            case ListQuery() | TransactionsQuery():
+                partition = self._ledger.partition(query.account)
+                await self._reach(query.account, query.min_token)
+                state = await self.state(query.account)
+                return 200, await self._lists.page(name, query, state, partition)
+            case _:
+                assert_never(query)
+
+    def _quote(self, query: QuoteQuery) -> View:
+        return quote_view(quote(self._catalog, query))
+
+    async def _outcome(self, query: OutcomeQuery) -> tuple[int, View]:
+        account, key = query.account, query.idempotency_key
+        waits = self._ledger.in_progress(account, key)
+        outcome = await self._ledger.outcome(account, key)
+        if outcome is not None:
+            return 200, answer(account, outcome.lines, outcome.state, replayed=True)
+        if waits:
+            return 202, {"account": account, "idempotency_key": key, "status": "in_progress"}
+        partition = self._ledger.partition(account)
+        head = await self._log.head(partition)
+        raise CommandNotFound(
+            f"account {account} has no command with the key {key}",
+            account=account,
+            idempotency_key=key,
+            as_of=f"{partition}-{head.position}",
+        )
+
+    async def _figures(self, query: BalanceQuery | AccountQuery | QuotaQuery) -> View:
+        await self._reach(query.account, query.min_token)
+        if isinstance(query, BalanceQuery) and query.at is not None:
+            as_of = query.at
+            state = await self._state_at(query.account, as_of)
+        else:
+            as_of = self._ledger.clock()
+            state = await self.state(query.account, as_of)
+        account = state.account
+        limits = capacity_limits(Draft(state, as_of, self._catalog, ""))
+        token = f"{self._ledger.partition(account.id)}-{account.position}"
+        if isinstance(query, AccountQuery):
+            view = account_view(account, limits, as_of=as_of, token=token)
+            if query.include:
+                view["quota"] = quota_view(account, "credits", limits, as_of=as_of, token=token)
+            return view
+        unit = query.unit or "credits"
+        if unit not in account.figures and unit not in self._catalog.units:
+            raise InvalidRequest.at("unit", f"the catalog has no unit {unit}")
+        view = account_balance if isinstance(query, BalanceQuery) else quota_view
+        return view(account, unit, limits, as_of=as_of, token=token)
+
+    async def _check(self, query: CheckQuery) -> View:
+        await self._reach(query.account, query.min_token)
+        now = self._ledger.clock()
+        snapshot = await self._snapshots.read(self._ledger.partition(query.account), query.account)
+        state = State.unknown(query.account) if snapshot is None else await self._settled(snapshot, now)
+        verdict = check(Draft(state, now, self._catalog, "check"), query)
+        return verdict_view(query.account, verdict)
+
+    async def state(self, account: str, now: Instant | None = None) -> State:
+        """Return an account as it is now, due facts applied; raises AccountNotFound."""
+        snapshot = await self._snapshots.read(self._ledger.partition(account), account)
+        if snapshot is None:
+            raise not_found(account)
+        return await self._settled(snapshot, now or self._ledger.clock())
+
+    async def _settled(self, snapshot: Account, now: Instant) -> State:
+        """Apply the facts that are due, with the holds that they are about."""
+        state = State(snapshot)
+        if snapshot.due_at is None or now < snapshot.due_at:
+            return state
+        try:
+            return due_facts(state, now, self._catalog)[0]
+        except Missing:
+            partition = self._ledger.partition(snapshot.id)
+            for row in await self._log.load(partition, [], [], {snapshot.id: now}):
+                if row.what == "item":
+                    state.known["work", row.id] = decode_item(row.state)
+                elif row.what == "next_due":
+                    state.holds_due = (now, row.due_at)
+            return due_facts(state, now, self._catalog)[0]
+
+    async def _state_at(self, account: str, at: Instant) -> State:
+        """Return an account as a read at a past instant saw it: the fold until then, and what was due."""
+        if at > self._ledger.clock():
+            raise InvalidRequest.at("at", "is in the future")
+        partition = self._ledger.partition(account)
+        state, position = State.unknown(account), 0
+        while True:
+            page = await self._log.account_lines(partition, account, after=position, until=at, limit=REPLAY_PAGE)
+            for _, stored in page:
+                evolve(state, decode(stored.line))
+                state.settle()
+            position = state.account.position
+            if len(page) < REPLAY_PAGE:
+                break
+            await asyncio.sleep(0)
+        if not state.exists:
+            raise not_found(account)
+        return due_facts(state, at, self._catalog)[0]
+
+    async def _reach(self, account: str, token: str | None) -> None:
+        """Wait until this reader has what the token stands for, 2 s at most."""
+        if token is None:
+            return
+        partition, position = (int(part) for part in token.split("-"))
+        if partition != self._ledger.partition(account):
+            raise InvalidRequest.at("min_token", f"is of another partition than account {account}")
+        deadline = monotonic() + TOKEN_WAIT_SECONDS
+        while (await self._log.head(partition)).position < position:
+            if monotonic() > deadline:
+                raise Unavailable(f"the log has not reached {token}")
+            await asyncio.sleep(TOKEN_POLL_SECONDS)
+
+
+def not_found(account: str) -> AccountNotFound:
+    """Return the refusal of a read of an account that was never opened."""
+    return AccountNotFound(f"there is no account {account}", account=account)

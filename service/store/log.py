@@ -1,0 +1,353 @@
+"""The log in PostgreSQL: one call that appends, and the reads that writers and auditors need.
+
+`append` is a compare-and-set of a partition's head; it answers `Written`, `Stale` or `KnownKeys` and raises only for an
+outage. An outage leaves the outcome open: the same batch may be sent again at the same head, because it can be written
+there at most once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+
+import asyncpg
+
+from events.account import Key
+from events.instants import Instant, instant, moment
+from service.outages import ClockSkew, Unavailable
+from service.store.statements import statements
+
+_SQL = statements("log.sql")
+
+CONNECTIONS = 8
+COMMAND_TIMEOUT_SECONDS = 10.0
+BROKEN = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.QueryCanceledError,
+    asyncpg.InsufficientResourcesError,
+)
+"""What means "not now": the outcome of the statement is open, and the same statement may be sent again."""
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+    Pool = asyncpg.Pool[asyncpg.Record]
+
+
+class Head(NamedTuple):
+    """Where a partition ends: the position and hash (hex) of its last line, and the latest instant recorded."""
+
+    position: int
+    hash: str
+    recorded_at: Instant
+
+
+class EventRow(NamedTuple):
+    """One line to append, with the columns that find it again."""
+
+    account: str
+    type: str
+    kind: str
+    key: bytes | None
+    line: bytes
+    hash: bytes
+
+
+class AccountRow(NamedTuple):
+    """The snapshot of an account after the batch."""
+
+    account: str
+    position: int
+    state: bytes
+    due_at: Instant | None
+
+
+class ItemRow(NamedTuple):
+    """A hold, consumption or ended grant after the batch."""
+
+    account: str
+    kind: str
+    id: str
+    due_at: Instant | None
+    state: bytes
+    created: bool
+
+
+@dataclass(slots=True)
+class Batch:
+    """What is appended at once; `absent_keys` are the keys of refused commands, looked up on the way."""
+
+    partition: int
+    head: Head
+    recorded_at: Instant
+    events: list[EventRow] = field(default_factory=list[EventRow])
+    accounts: list[AccountRow] = field(default_factory=list[AccountRow])
+    items: list[ItemRow] = field(default_factory=list[ItemRow])
+    absent_keys: list[bytes] = field(default_factory=list[bytes])
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The batch is in the log; `known` are those of its absent keys that the log has after all."""
+
+    known: frozenset[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """The head is another one; nothing was written by this call."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownKeys:
+    """Some keys of the batch are in the log already; nothing was written."""
+
+    keys: frozenset[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownItems:
+    """An item that the batch creates exists already; nothing was written."""
+
+
+class Loaded(NamedTuple):
+    """One row of `load`; `due_at` stands on rows of what `next_due`."""
+
+    what: Literal["account", "item", "next_due"]
+    account: str
+    kind: str
+    id: str
+    state: bytes
+    due_at: Instant | None
+
+
+class StoredLine(NamedTuple):
+    """A line as it stands in the log, and its hash in hex."""
+
+    line: bytes
+    hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which of an account's lines a list shows, by what the columns know; `to` is exclusive."""
+
+    partition: int
+    account: str
+    type: str | None = None
+    kinds: tuple[str, ...] | None = None
+    from_: Instant | None = None
+    to: Instant | None = None
+    newest_first: bool = True
+
+
+def _moment(at: Instant | None) -> datetime | None:
+    return None if at is None else moment(at)
+
+
+def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[tuple[Any, ...]]:
+    return list(zip(*rows, strict=True)) if rows else [()] * width
+
+
+async def _keep(_connection: object) -> None:
+    """Reset nothing between two uses: every statement stands alone, and a reset would cost a round trip each."""
+
+
+class Log:
+    """The ledger's database as its application sees it."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    @classmethod
+    async def connect(cls, database_url: str, *, connections: int = CONNECTIONS) -> Log:
+        """Connect as the application's role; raises Unavailable when the database cannot be reached."""
+        try:
+            pool = await asyncpg.create_pool(
+                database_url,
+                min_size=1,
+                max_size=connections,
+                command_timeout=COMMAND_TIMEOUT_SECONDS,
+                timeout=5,
+                reset=_keep,
+                server_settings={"role": "credit_ledger_app", "application_name": "credit-ledger", "jit": "off"},
+            )
+        except BROKEN as error:
+            raise Unavailable("the database cannot be reached") from error
+        return cls(pool)
+
+    async def close(self) -> None:
+        """Close all connections, waiting a moment for what runs."""
+        try:
+            await asyncio.wait_for(self._pool.close(), 5)
+        except TimeoutError:
+            self._pool.terminate()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncGenerator[Connection]:
+        """Lend a connection; an outage inside becomes Unavailable, and its outcome is open."""
+        try:
+            async with self._pool.acquire(timeout=5) as connection:
+                yield cast("Connection", connection)
+        except asyncpg.ReadOnlySQLTransactionError as error:
+            await self._pool.expire_connections()
+            raise Unavailable("the database is read-only") from error
+        except BROKEN as error:
+            raise Unavailable("the database cannot be reached or did not answer in time") from error
+
+    async def identity(self) -> tuple[str, int]:
+        """Return the ledger's id and its number of partitions."""
+        async with self.connection() as connection:
+            row = await connection.fetchrow(_SQL["identity"])
+        if row is None:
+            raise LookupError("the database has no ledger; run `credit-ledger migrate`")
+        return row["id"], row["partitions"]
+
+    async def append(self, batch: Batch) -> Written | Stale | KnownKeys | KnownItems:
+        """Append a batch if the head is the one it expects; raises Unavailable (outcome open) and ClockSkew."""
+        accounts, types, kinds, keys, lines, hashes = _columns(batch.events, 6)
+        ids, positions, states, dues = _columns(batch.accounts, 4)
+        item_accounts, item_kinds, item_ids, item_dues, item_states, created = _columns(batch.items, 6)
+        async with self.connection() as connection:
+            row = await connection.fetchrow(
+                _SQL["append"],
+                batch.partition,
+                batch.head.position,
+                bytes.fromhex(batch.head.hash),
+                moment(batch.recorded_at),
+                *(accounts, types, kinds, keys, lines, hashes),
+                *(ids, positions, states, [_moment(due) for due in dues]),
+                *(item_accounts, item_kinds, item_ids, [_moment(due) for due in item_dues], item_states, created),
+                batch.absent_keys,
+            )
+        assert row is not None  # noqa: S101 - a function call returns one row
+        known = frozenset[bytes](row["keys"] or ())
+        match row["outcome"]:
+            case "written":
+                return Written(known)
+            case "known_keys":
+                return KnownKeys(known)
+            case "known_items":
+                return KnownItems()
+            case "clock_skew":
+                raise ClockSkew("this machine's clock is more than 5 s ahead of the database's")
+            case _:
+                return Stale()
+
+    async def head(self, partition: int) -> Head:
+        """Return where a partition ends."""
+        async with self.connection() as connection:
+            row = await connection.fetchrow(_SQL["head"], partition)
+        return _head(row)
+
+    async def touched(self, partition: int, position: int) -> tuple[Head, list[str]]:
+        """Return the head, and the accounts whose events stand behind `position`."""
+        async with self.connection() as connection:
+            row = await connection.fetchrow(_SQL["touched"], partition, position)
+        return _head(row), list(row["accounts"]) if row else []
+
+    async def load(
+        self, partition: int, accounts: Sequence[str], items: Sequence[tuple[str, Key]], due: dict[str, Instant]
+    ) -> list[Loaded]:
+        """Return what is stored of `accounts`, of single `items` (account, key), and of holds that are `due`."""
+        until = max(due.values(), default=None)
+        async with self.connection() as connection:
+            rows = await connection.fetch(
+                _SQL["load"],
+                partition,
+                list(accounts),
+                [account for account, _ in items],
+                [key[0] for _, key in items],
+                [key[1] for _, key in items],
+                list(due),
+                _moment(until),
+            )
+        return [
+            Loaded(
+                row["what"],
+                row["account"],
+                row["kind"] or "",
+                row["id"] or "",
+                row["state"] or b"",
+                None if row["due_at"] is None else instant(row["due_at"]),
+            )
+            for row in rows
+        ]
+
+    async def known_keys(self, partition: int, keys: Sequence[bytes]) -> tuple[int, frozenset[bytes]]:
+        """Return the position of the head, and those of `keys` that the log has."""
+        async with self.connection() as connection:
+            row = await connection.fetchrow(_SQL["keys"], partition, keys)
+        assert row is not None  # noqa: S101 - every partition has a head
+        return row["position"], frozenset(row["keys"])
+
+    async def position_of_key(self, partition: int, key: bytes) -> int | None:
+        """Return the position of a command's first event, or None when the log has no such key."""
+        async with self.connection() as connection:
+            return await connection.fetchval(_SQL["position_of_key"], partition, key)
+
+    async def lines_from(self, partition: int, position: int, limit: int) -> list[StoredLine]:
+        """Return up to `limit` lines of a partition, the first at `position`."""
+        async with self.connection() as connection:
+            rows = await connection.fetch(_SQL["lines_from"], partition, position, limit)
+        return [StoredLine(row["line"], row["hash"].hex()) for row in rows]
+
+    async def hash_at(self, partition: int, position: int) -> str | None:
+        """Return the hash of the line at a position, or None behind the end."""
+        async with self.connection() as connection:
+            found = await connection.fetchval(_SQL["hash_at"], partition, position)
+        return None if found is None else found.hex()
+
+    async def account_lines(
+        self, partition: int, account: str, *, after: int, until: Instant, limit: int
+    ) -> list[tuple[int, StoredLine]]:
+        """Return an account's lines behind position `after` that were recorded until `until`, oldest first."""
+        async with self.connection() as connection:
+            rows = await connection.fetch(
+                _SQL["account_lines_forward"], partition, account, after, moment(until), limit
+            )
+        return [(row["position"], StoredLine(row["line"], row["hash"].hex())) for row in rows]
+
+    async def snapshots(self, accounts: Sequence[tuple[int, str]]) -> dict[str, bytes]:
+        """Return the snapshots of accounts, each named with its partition; unknown ones are left out."""
+        async with self.connection() as connection:
+            rows = await connection.fetch(
+                _SQL["snapshots"], [partition for partition, _ in accounts], [account for _, account in accounts]
+            )
+        return {row["account"]: row["state"] for row in rows}
+
+    async def page(self, selection: Selection, *, beyond: int | None, limit: int) -> list[tuple[int, StoredLine]]:
+        """Return up to `limit` lines of a selection that stand beyond a position, in its order."""
+        start = beyond if beyond is not None else (2**62 if selection.newest_first else 0)
+        async with self.connection() as connection:
+            rows = await connection.fetch(
+                _SQL["page_desc" if selection.newest_first else "page_asc"],
+                selection.partition,
+                selection.account,
+                start,
+                selection.type,
+                None if selection.kinds is None else list(selection.kinds),
+                _moment(selection.from_),
+                _moment(selection.to),
+                limit,
+            )
+        return [(row["position"], StoredLine(row["line"], row["hash"].hex())) for row in rows]
+
+
+def _head(row: asyncpg.Record | None) -> Head:
+    if row is None:
+        raise LookupError("the partition has no head; run `credit-ledger migrate`")
+    return Head(row["position"], row["hash"].hex(), instant(row["recorded_at"]))

@@ -1,0 +1,79 @@
+-- name: append
+-- The only write there is; see ledger.append.
+select outcome, head_position, head_hash, head_recorded_at, keys
+from ledger.append(
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21
+)
+
+-- name: head
+select position, hash, recorded_at from ledger.heads where partition = $1
+
+-- name: touched
+-- The accounts that other writers touched behind a position, with the head as of the same instant.
+select h.position, h.hash, h.recorded_at,
+       array(select distinct e.account from ledger.events e
+             where e.partition = $1 and e.position > $2 and e.position <= h.position) as accounts
+from ledger.heads h where h.partition = $1
+
+-- name: hash_at
+select hash from ledger.events where partition = $1 and position = $2
+
+-- name: load
+-- All that a batch needs and the cache has not: whole accounts, single items, and of some accounts the open holds that
+-- end until an instant, with the instant at which the next one does.
+select 'account' as what, a.account, null as kind, null as id, a.state, null::timestamptz as due_at
+from ledger.accounts a where a.partition = $1 and a.account = any ($2)
+union all
+select 'item', i.account, i.kind, i.id, i.state, null
+from unnest($3::text[], $4::text[], $5::text[]) as k (account, kind, id)
+join ledger.items i on i.partition = $1 and i.account = k.account and i.kind = k.kind and i.id = k.id
+union all
+select 'item', i.account, i.kind, i.id, i.state, null
+from ledger.items i where i.partition = $1 and i.account = any ($6) and i.due_at <= $7
+union all
+select 'next_due', d.account, null, null, null,
+       (select min(i.due_at) from ledger.items i where i.partition = $1 and i.account = d.account and i.due_at > $7)
+from unnest($6::text[]) as d (account)
+
+-- name: keys
+-- Which of some keys the log has, with the head as of the same instant.
+select h.position,
+       array(select e.key from ledger.events e where e.partition = $1 and e.key = any ($2)) as keys
+from ledger.heads h where h.partition = $1
+
+-- name: position_of_key
+select position from ledger.events where partition = $1 and key = $2
+
+-- name: lines_from
+select line, hash from ledger.events where partition = $1 and position >= $2 order by position limit $3
+
+-- name: account_lines_forward
+-- An account's lines behind a position, oldest first.
+select position, line, hash from ledger.events
+where partition = $1 and account = $2 and position > $3 and recorded_at <= $4
+order by position limit $5
+
+-- name: identity
+select id::text as id, partitions from ledger.identity
+
+-- name: snapshots
+-- The snapshots of many accounts at once, for reads that were gathered.
+select a.account, a.state
+from unnest($1::integer[], $2::text[]) as k (partition, account)
+join ledger.accounts a on a.partition = k.partition and a.account = k.account
+
+-- name: page_desc
+-- An account's lines before a position, newest first, filtered by what the columns know.
+select position, line, hash from ledger.events
+where partition = $1 and account = $2 and position < $3
+  and ($4::text is null or type = $4) and ($5::text[] is null or kind = any ($5))
+  and ($6::timestamptz is null or recorded_at >= $6) and ($7::timestamptz is null or recorded_at < $7)
+order by position desc limit $8
+
+-- name: page_asc
+-- The same, oldest first, behind a position.
+select position, line, hash from ledger.events
+where partition = $1 and account = $2 and position > $3
+  and ($4::text is null or type = $4) and ($5::text[] is null or kind = any ($5))
+  and ($6::timestamptz is null or recorded_at >= $6) and ($7::timestamptz is null or recorded_at < $7)
+order by position limit $8

@@ -1,0 +1,490 @@
+"""The writer of one partition: the one way to change an account.
+
+Commands queue up. What waits when the last batch is committed is the next batch; there is no timer, so a lone command
+goes at once and a crowd shares a commit. For a batch the writer brings the accounts and items it needs into memory,
+decides the commands in order, chains the lines, and appends all of it with one call that compares and sets the
+partition's head. Nobody is answered before that call has.
+
+While the call is under way, the next batch is decided as if it will succeed; if it does not, those decisions are thrown
+away with it. So the database and the decisions work at the same time, and still in order.
+
+What can go wrong, and what happens:
+
+- Another writer was faster (`Stale`): drop what it touched, take its head, decide again.
+- A key is in the log already (`KnownKeys`): those callers get the first outcome, the others are decided again.
+- The outcome of the call is unknown (`Unavailable`): the same batch is sent again at the same head, where it can be
+  written only once. After `PATIENCE_SECONDS` the callers get 503 and look their keys up.
+- A refusal is only given when the log, at the head that it was decided on, does not have its key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from time import monotonic
+from typing import TypeVar
+
+from msgspec.structs import replace
+
+from events.account import Key, Missing, State
+from events.catalog import Catalog
+from events.commands import Command, Consume, ConsumeDirect, Refund, Release, Reserve
+from events.decide import Decision, decide
+from events.errors import IdempotencyMismatch, Refusal
+from events.instants import Instant
+from projections.outcome import DRY_RUN_ID
+from service.attempt import Attempt
+from service.cache import StateCache
+from service.outages import Outage, Overloaded, Unavailable
+from service.recall import decode_account, decode_item, recall
+from service.requests import Outcome, Request
+from service.store.log import Batch, Head, KnownItems, KnownKeys, Log, Stale, Written
+
+BATCH_COMMANDS_MAX = 200
+DECIDING_SECONDS_MAX = 0.010
+QUEUE_MAX = 10_000
+PATIENCE_SECONDS = 5.0
+ATTEMPTS_MAX = 50
+
+Result = TypeVar("Result")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """A command that waits for its outcome. `new_id` is for what it creates, the same at each attempt.
+
+    `digest` is that of its key, None for a dry run.
+    """
+
+    request: Request
+    digest: bytes | None
+    new_id: str
+    future: asyncio.Future[Outcome]
+
+    def go_on_alone(self) -> None:
+        """The caller went away; the command goes on, and whoever comes with the same key waits for it."""
+        self.future = asyncio.get_running_loop().create_future()
+        self.future.add_done_callback(lambda future: future.cancelled() or future.exception())
+
+
+@dataclass(slots=True, eq=False)
+class Step:
+    """A batch of commands and how they were decided."""
+
+    attempt: Attempt[Pending]
+    todo: list[Pending]
+
+
+class Writer:
+    """Takes the commands of one partition, and writes what they lead to."""
+
+    def __init__(
+        self,
+        partition: int,
+        log: Log,
+        *,
+        catalog: Callable[[], Catalog],
+        clock: Callable[[], Instant],
+        new_id: Callable[[], str],
+    ) -> None:
+        self._partition = partition
+        self._store = log
+        self._catalog = catalog
+        self._clock = clock
+        self._new_id = new_id
+        self._queue: deque[Pending] = deque()
+        self._in_flight: dict[bytes, Pending] = {}
+        self._cache = StateCache()
+        self._head: Head | None = None
+        self._suspects: list[tuple[str, Key]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def waiting(self) -> int:
+        """How many commands wait or are being written."""
+        return len(self._in_flight)
+
+    def is_in_flight(self, digest: bytes) -> bool:
+        """Say whether a command with this key waits for its outcome."""
+        return digest in self._in_flight
+
+    async def drain(self) -> None:
+        """Wait until everything that was taken on has its outcome."""
+        while self._task is not None:
+            await asyncio.wait({self._task})
+
+    async def execute(self, request: Request) -> Outcome:
+        """Return what the command led to, now or when it was first sent; raises Refusal and Outage."""
+        if request.dry_run:
+            return await self._enqueue(request, None)
+        digest = request.digest
+        while (other := self._in_flight.get(digest)) is not None:
+            outcome = await self._follow(other, request)
+            if outcome is not None:
+                return outcome
+        return await self._enqueue(request, digest)
+
+    async def _follow(self, other: Pending, request: Request) -> Outcome | None:
+        """Wait for a command with the same key; returns None when this one has to be judged by itself."""
+        same = other.request.fingerprint == request.fingerprint
+        future = other.future
+        try:
+            outcome = await asyncio.shield(future)
+        except Refusal:
+            if same:
+                raise
+            return None
+        except asyncio.CancelledError:
+            if future.cancelled():
+                return None  # its caller went away
+            raise
+        if not same:
+            raise mismatch(request)
+        return outcome if outcome.replayed or outcome.free else replace(outcome, replayed=True)
+
+    async def _enqueue(self, request: Request, digest: bytes | None) -> Outcome:
+        if len(self._queue) >= QUEUE_MAX:
+            raise Overloaded(f"{QUEUE_MAX} commands of this partition are waiting")
+        pending = Pending(
+            request,
+            digest,
+            DRY_RUN_ID if request.dry_run else self._new_id(),
+            asyncio.get_running_loop().create_future(),
+        )
+        if digest is not None:
+            self._in_flight[digest] = pending
+        self._queue.append(pending)
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+        try:
+            return await pending.future
+        except asyncio.CancelledError:
+            pending.go_on_alone()
+            raise
+
+    def _answer(self, pending: Pending, outcome: Outcome) -> None:
+        """Give the caller, and those who wait with the same key, the outcome."""
+        if pending.digest is not None:
+            self._in_flight.pop(pending.digest, None)
+        if not pending.future.done():
+            pending.future.set_result(outcome)
+
+    def _fail(self, pending: Pending, error: Exception) -> None:
+        """Give the caller, and those who wait with the same key, the refusal or outage."""
+        if pending.digest is not None:
+            self._in_flight.pop(pending.digest, None)
+        if not pending.future.done():
+            pending.future.set_exception(error)
+
+    async def _run(self) -> None:
+        try:
+            step: Step | None = None
+            while step is not None or self._queue:
+                step = await self._bring_home(step)
+        finally:
+            self._task = None
+
+    def _take(self) -> list[Pending]:
+        size = min(len(self._queue), BATCH_COMMANDS_MAX)
+        return [self._queue.popleft() for _ in range(size)]
+
+    async def _bring_home(self, step: Step | None) -> Step | None:
+        """Write a batch, whatever it takes, while the next one is decided on top of it; returns that next step.
+
+        Every caller of the batch gets an outcome, a refusal or an outage.
+        """
+        todo = step.todo if step else self._take()
+        ahead: Step | None = None
+        try:
+            for _ in range(ATTEMPTS_MAX):
+                if step is None:
+                    step = await self._prepare(todo, None)
+                appending = asyncio.create_task(self._commit(step.attempt))
+                ahead = await self._look_ahead(step.attempt)
+                result = await appending
+                if isinstance(result, Written):
+                    if ahead is not None:
+                        ahead.attempt.stand_alone()
+                    await self._conclude(step.attempt, result.known)
+                    return ahead
+                self._put_back(ahead)
+                ahead = None
+                todo = await self._recover(step, result)
+                if not todo:
+                    return None
+                step = None
+            raise Unavailable("other writers are too busy on this partition")
+        except Outage as outage:
+            self._give_up(todo, ahead, outage)
+        except Exception:  # noqa: BLE001 - whatever it is, the callers get an answer
+            _log.exception("partition %s: a batch of %s commands failed", self._partition, len(todo))
+            self._give_up(todo, ahead, Unavailable("the ledger failed on this batch; look the key up or send it again"))
+        return None
+
+    def _give_up(self, todo: list[Pending], ahead: Step | None, outage: Outage) -> None:
+        self._put_back(ahead)
+        self._forget()
+        for pending in todo:
+            self._fail(pending, outage)
+
+    def _put_back(self, ahead: Step | None) -> None:
+        """Queue the commands of a step that stood on one that failed; they are decided anew."""
+        if ahead is not None:
+            self._cache.drop(ahead.attempt.accounts())
+            self._queue.extendleft(reversed(ahead.todo))
+
+    async def _look_ahead(self, base: Attempt[Pending]) -> Step | None:
+        """Decide what waits as if `base` were written, which the append of `base` will tell."""
+        if not self._queue or not base.writes:
+            return None
+        todo = self._take()
+        try:
+            return await self._prepare(todo, base)
+        except Exception as error:  # noqa: BLE001 - it will come up again when the batch has its turn
+            _log.debug("partition %s: nothing was decided ahead: %s", self._partition, error)
+            self._queue.extendleft(reversed(todo))
+            return None
+
+    def _forget(self) -> None:
+        self._head = None
+        self._cache.clear()
+
+    async def _prepare(self, todo: list[Pending], base: Attempt[Pending] | None) -> Step:
+        """Decide commands on the head that is known, or on the one that `base` leads to."""
+        if base is not None:
+            head = base.head_after
+        else:
+            if self._head is None:
+                self._head = await self._patiently(lambda: self._store.head(self._partition))
+            head = self._head
+        attempt: Attempt[Pending] = Attempt(self._partition, head, max(self._clock(), head.recorded_at), base)
+        todo = [pending for pending in todo if not pending.future.done()]
+        await self._decide(attempt, todo)
+        return Step(attempt, todo)
+
+    async def _commit(self, attempt: Attempt[Pending]) -> Written | Stale | KnownKeys | KnownItems:
+        absent = [pending.digest for pending, _ in attempt.refused if pending.digest is not None]
+        batch = attempt.batch(absent)
+        return await (self._append(batch) if batch.events else self._check(batch))
+
+    async def _recover(self, step: Step, result: Stale | KnownKeys | KnownItems) -> list[Pending]:
+        """Learn from a failed append; returns the commands that have to be decided again."""
+        self._cache.drop(step.attempt.accounts())
+        match result:
+            case Stale():
+                await self._catch_up(step.attempt.head)
+            case KnownItems():
+                self._suspects = step.attempt.created()
+            case KnownKeys():
+                return await self._answer_known(step.todo, result.keys)
+        return step.todo
+
+    async def _decide(self, attempt: Attempt[Pending], todo: list[Pending]) -> None:
+        """Decide all commands, those of one account in their order; load what is missing as often as it takes."""
+        catalog = self._catalog()
+        while todo:
+            missing = Needs()
+            later: list[Pending] = []
+            pause = monotonic() + DECIDING_SECONDS_MAX
+            for pending in todo:
+                command = pending.request.command
+                if command.account in missing.accounts_blocked:
+                    later.append(pending)
+                    continue
+                state = attempt.state(command.account) or self._cache.get(command.account)
+                if state is None:
+                    missing.account(command)
+                    later.append(pending)
+                    continue
+                try:
+                    decision = decide(state, command, attempt.now, catalog, pending.new_id)
+                except Missing as error:
+                    missing.items(command, error)
+                    later.append(pending)
+                except Refusal as refusal:
+                    attempt.refuse(pending, refusal)
+                except Exception:  # noqa: BLE001 - a command that cannot be judged must not fail its neighbours
+                    _log.exception("partition %s: command %s cannot be decided", self._partition, command.name)
+                    self._fail(pending, Unavailable("the ledger failed on this command; nothing was written"))
+                else:
+                    self._accept(attempt, pending, decision)
+                if monotonic() > pause:
+                    await asyncio.sleep(0)
+                    pause = monotonic() + DECIDING_SECONDS_MAX
+            if later:
+                await self._load(attempt, missing)
+            todo = later
+
+    def _accept(self, attempt: Attempt[Pending], pending: Pending, decision: Decision) -> None:
+        request = pending.request
+        if request.dry_run or decision.free:
+            attempt.show(pending, decision)
+        else:
+            attempt.accept(pending, decision, request, pending.digest)
+
+    async def _load(self, attempt: Attempt[Pending], missing: Needs) -> None:
+        due = dict.fromkeys(missing.due, attempt.now)
+        suspects, self._suspects = self._suspects, []
+        items = [*missing.keys, *suspects]
+        rows = await self._patiently(lambda: self._store.load(self._partition, list(missing.accounts), items, due))
+        states: dict[str, State] = {}
+        for row in rows:
+            if row.what == "account":
+                states[row.account] = State(decode_account(row.state))
+        for account in missing.accounts:
+            self._cache.put(account, states.get(account) or State.unknown(account))
+        for account, key in items:
+            self._known(attempt, account).setdefault(key, None)
+        for row in rows:
+            if row.what == "item":
+                item = decode_item(row.state)
+                known = self._known(attempt, row.account)
+                key: Key = ("grant" if row.kind == "grant" else "work", row.id)
+                if known.get(key) is None:
+                    known[key] = item
+            elif row.what == "next_due":
+                state = attempt.state(row.account) or self._cache.get(row.account)
+                if state is not None:
+                    state.holds_due = (attempt.now, row.due_at)
+
+    def _known(self, attempt: Attempt[Pending], account: str) -> dict[Key, object]:
+        state = attempt.state(account) or self._cache.get(account)
+        return {} if state is None else state.known  # type: ignore[return-value]  # filled with decoded items only
+
+    async def _append(self, batch: Batch) -> Written | Stale | KnownKeys | KnownItems:
+        """Append; an unknown outcome is settled by sending the same batch again at the same head."""
+        unsure = False
+
+        async def send() -> Written | Stale | KnownKeys | KnownItems:
+            nonlocal unsure
+            try:
+                result = await self._store.append(batch)
+                if unsure and isinstance(result, Stale):
+                    first = await self._store.hash_at(self._partition, batch.head.position + 1)
+                    if first is not None and bytes.fromhex(first) == batch.events[0].hash:
+                        _, known = await self._store.known_keys(self._partition, batch.absent_keys)
+                        return Written(known)
+            except Unavailable:
+                unsure = True
+                raise
+            return result
+
+        return await self._patiently(send)
+
+    async def _check(self, batch: Batch) -> Written | Stale:
+        """Make sure, when there is nothing to write, that the refusals were decided on the present head."""
+        if not batch.absent_keys:
+            return Written(frozenset())
+        position, known = await self._patiently(lambda: self._store.known_keys(self._partition, batch.absent_keys))
+        return Written(known) if position == batch.head.position else Stale()
+
+    async def _conclude(self, attempt: Attempt[Pending], known: frozenset[bytes]) -> None:
+        """The batch is in the log: keep the states, and answer everybody."""
+        self._head = attempt.head_after
+        for account, state in attempt.states.items():
+            self._cache.put(account, state)
+        for pending, outcome in attempt.outcomes():
+            self._answer(pending, outcome)
+        for pending, refusal in attempt.refused:
+            if known and pending.digest in known:
+                await self._answer_first(pending)
+            else:
+                self._fail(pending, refusal)
+
+    async def _answer_known(self, todo: list[Pending], keys: frozenset[bytes]) -> list[Pending]:
+        rest: list[Pending] = []
+        for pending in todo:
+            if pending.digest in keys:
+                await self._answer_first(pending)
+            else:
+                rest.append(pending)
+        return rest
+
+    async def _answer_first(self, pending: Pending) -> None:
+        """Answer with the first outcome of the key, or with a mismatch."""
+        request = pending.request
+        first = await self._patiently(
+            lambda: recall(self._store, self._partition, request.command.account, request.key)
+        )
+        if first is None or first.lines[0].event.command.fingerprint != request.fingerprint:
+            self._fail(pending, mismatch(request))
+        else:
+            self._answer(pending, first)
+
+    async def _catch_up(self, head: Head) -> None:
+        """Take over the head that another writer left, and forget the accounts that it touched."""
+        self._head, touched = await self._patiently(lambda: self._store.touched(self._partition, head.position))
+        if self._head.position < head.position:
+            self._cache.clear()
+        else:
+            self._cache.drop(touched)
+
+    async def _patiently(self, work: Callable[[], Awaitable[Result]]) -> Result:
+        """Do work that may be done again, until the database answers or the patience ends."""
+        deadline = monotonic() + PATIENCE_SECONDS
+        pause = 0.02
+        while True:
+            try:
+                return await work()
+            except Unavailable:
+                if monotonic() + pause > deadline:
+                    raise
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 0.5)
+
+
+class Needs:
+    """What a round of deciding found missing, to be loaded in one query."""
+
+    def __init__(self) -> None:
+        self.accounts: dict[str, None] = {}
+        self.keys: dict[tuple[str, Key], None] = {}
+        self.due: dict[str, None] = {}
+        self.accounts_blocked: set[str] = set()
+
+    def account(self, command: Command) -> None:
+        """The command's account is not in memory."""
+        self.accounts[command.account] = None
+        self._block(command)
+
+    def items(self, command: Command, missing: Missing) -> None:
+        """The account is in memory, but not all of its items that the command needs."""
+        for key in missing.keys:
+            self.keys[command.account, key] = None
+        if missing.due is not None:
+            self.due[command.account] = None
+        self._block(command)
+
+    def _block(self, command: Command) -> None:
+        self.accounts_blocked.add(command.account)
+        for key in named(command):
+            self.keys[command.account, key] = None
+
+
+def named(command: Command) -> list[Key]:
+    """Return the items that a command names, which it will need."""
+    match command:
+        case Consume() | Release():
+            return [("work", command.reservation_id)]
+        case Refund():
+            return [("work", command.consumption_id)]
+        case Reserve() if command.reservation_id is not None:
+            return [("work", command.reservation_id)]
+        case ConsumeDirect() if command.consumption_id is not None:
+            return [("work", command.consumption_id)]
+        case _:
+            return []
+
+
+def mismatch(request: Request) -> IdempotencyMismatch:
+    """Return the refusal of a key that another command has."""
+    return IdempotencyMismatch(
+        f"the key {request.key} of account {request.command.account} was used for another command",
+        account=request.command.account,
+        idempotency_key=request.key,
+    )
