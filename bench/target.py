@@ -1,0 +1,97 @@
+"""The one place where the bench touches the ledger's Python: what a caller in the same process would do."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import orjson
+
+from bench.measure import BenchError
+from events.catalog import parse_catalog
+from events.commands import ChangePlan, Command, Consume, Grant, Reserve
+from events.errors import Refusal
+from events.recorded import Actor
+from service.ledger import Ledger
+from service.outages import Outage
+from service.requests import Request, fingerprint
+from service.store.log import Log
+
+
+class Target(Protocol):
+    """A ledger in this process, with full semantics.
+
+    `opening` and `pair` build whatever `submit` takes, fingerprints included: they are called inside the window.
+    """
+
+    def opening(self, account: str, run: str) -> tuple[object, object]:
+        """The command that puts the account on the plan `bench`, and the one that grants it its funds."""
+        ...
+
+    def pair(self, account: str, id_: str) -> tuple[object, object]:
+        """A reserve by operation with `id_` as the reservation's id, and the consume of all that it holds."""
+        ...
+
+    async def submit(self, command: object) -> None:
+        """Runs one command to its durable answer, with the key that its builder gave it.
+
+        Raises:
+            BenchError: the answer is not a success, or is a replay.
+        """
+        ...
+
+    async def stop(self) -> None:
+        """Ends everything that the target started."""
+        ...
+
+
+BENCH = Actor(id="bench", via="process")
+
+
+class InProcess:
+    """The ledger as `credit-ledger serve` builds it, without a transport."""
+
+    def __init__(self, ledger: Ledger, log: Log) -> None:
+        self._ledger = ledger
+        self._log = log
+
+    def opening(self, account: str, run: str) -> tuple[Request, Request]:
+        """See Target."""
+        return (
+            _request(ChangePlan, f"{run}-plan", account=account, plan="bench"),
+            _request(Grant, f"{run}-funds", account=account, amount=10**12, kind="purchase"),
+        )
+
+    def pair(self, account: str, id_: str) -> tuple[Request, Request]:
+        """See Target."""
+        return (
+            _request(Reserve, f"{id_}-reserve", account=account, operation="render", reservation_id=id_),
+            _request(Consume, f"{id_}-consume", account=account, reservation_id=id_),
+        )
+
+    async def submit(self, command: object) -> None:
+        """See Target."""
+        if not isinstance(command, Request):
+            raise TypeError(type(command))
+        try:
+            outcome = await self._ledger.execute(command)
+        except (Refusal, Outage) as error:
+            raise BenchError(f"{error.code}: {error}") from error
+        if outcome.replayed or not outcome.lines:
+            raise BenchError(f"{command.key} was answered, but not written by this command")
+
+    async def stop(self) -> None:
+        """See Target."""
+        await self._ledger.drain()
+        await self._log.close()
+
+
+def _request(form: Callable[..., Command], key: str, **fields: object) -> Request:
+    """What the gateway makes of a body: the command, its key and the fingerprint of its canonical form."""
+    command = form(**fields)
+    canonical = orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
+    return Request(command, key, fingerprint(command.name, canonical), BENCH)
+
+
+async def start_target(database_url: str, catalog: str) -> Target:
+    """Starts the ledger as `credit-ledger serve` does, without its servers, on a migrated database."""
+    log = await Log.connect(database_url)
+    return InProcess(await Ledger.open(log, parse_catalog(catalog)), log)
