@@ -123,8 +123,10 @@ class State(msgspec.Struct):
 
     def fork(self) -> State:
         """Return a state that can be changed without touching this one."""
-        old = self.account
-        account = replace(old, grants=old.grants.copy(), usage=old.usage.copy(), occupied=old.occupied.copy())
+        account = copy(self.account)
+        account.grants = account.grants.copy()
+        account.usage = account.usage.copy()
+        account.occupied = account.occupied.copy()
         known = {**self.known, **self.changed} if self.changed else self.known
         return State(account, known, complete=self.complete, holds_due=self.holds_due)
 
@@ -407,8 +409,9 @@ def _step(state: State, kind: Kind, data: Consumed, consumption: Consumption) ->
     hold = _known_hold(state, data.reservation_id)
     lines = list(hold.lines)
     for index, amount in _taken_by_line(data.allocation).items():
-        line, _ = take_from_line(lines[index], amount)
-        lines[index] = replace(line, charged=line.charged + amount)
+        lines[index], _ = take_from_line(lines[index], amount)
+    for index, amount in [(each.line, each.charged) for each in data.lines] or [(0, data.charged)]:
+        lines[index] = replace(lines[index], charged=lines[index].charged + amount)
     after = replace(
         hold,
         held=sum(line.held for line in lines) if len(lines) > 1 else lines[0].held,

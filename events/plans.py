@@ -83,7 +83,7 @@ def ensure_open(draft: Draft, plan_name: str | None = None) -> None:
     _change(draft, "opened", plan, start, end, {"plan": None}, {"plan": name})
     for unit, amount in plan.allowance.items():
         if amount:
-            credit(draft, "plan", grant_id=draft.next_id(), unit=unit, amount=amount, expires_at=end)
+            _give_allowance(draft, plan, unit, amount)
     if plan.trial.credits:
         days = plan.trial.expires_days
         credit(
@@ -119,8 +119,15 @@ def change_plan(draft: Draft, command: ChangePlan) -> None:
     _change(draft, "changed", plan, start, end, values, {"plan": plan.name}, command)
     for unit, amount in plan.allowance.items():
         if amount > allowed[unit]:
-            more = amount - allowed[unit]
-            credit(draft, "plan", grant_id=draft.next_id(), unit=unit, amount=more, expires_at=end)
+            _give_allowance(draft, plan, unit, amount - allowed[unit])
+
+
+def _give_allowance(draft: Draft, plan: Plan, unit: str, amount: int) -> None:
+    """Grant an allowance until the period's end; a plan that waits for payments leaves some days for them."""
+    expires_at = draft.state.account.period_end
+    if plan.renewal == "external":
+        expires_at = plus(expires_at, seconds=plan.renewal_grace_days * 86_400)
+    credit(draft, "plan", grant_id=draft.next_id(), unit=unit, amount=amount, expires_at=expires_at)
 
 
 def _plan(draft: Draft, name: str) -> Plan:

@@ -191,6 +191,9 @@ def consume(draft: Draft, command: Consume) -> None:
     """Charge a step of a reservation; a final one ends it and returns the rest in the same batch."""
     hold = _open_hold(draft, command.reservation_id)
     charges = _charges(hold, command)
+    actual = sum(amount for _, amount in charges)
+    if actual == 0 and not command.final:
+        raise InvalidRequest.at("amount", "must be above 0 unless the step is final")
     held, excess = _split(hold, charges)
     over = sum(amount for _, amount in excess)
     if over and hold.overage == "reject":
@@ -198,12 +201,11 @@ def consume(draft: Draft, command: Consume) -> None:
             f"the step is {over} above what reservation {hold.id} holds",
             reservation_id=hold.id,
             held=hold.held,
-            requested=sum(amount for _, amount in charges),
+            requested=actual,
             shortfall=over,
         )
     drawn, debt, unfunded = _fund_excess(draft, hold, excess)
-    actual = sum(amount for _, amount in charges)
-    consumed = _consumed_lines(hold, charges, [*held, *drawn])
+    consumed = _consumed_lines(hold, charges, [*held, *drawn], debt)
     data = Consumed(
         reservation_id=hold.id,
         consumption_id=hold.id if command.final else _partial_id(draft, hold),
@@ -315,24 +317,28 @@ def _fund_excess(
 
 
 def _consumed_lines(
-    hold: Hold, charges: Sequence[tuple[int | None, int]], entries: Sequence[Allocation]
+    hold: Hold, charges: Sequence[tuple[int | None, int]], entries: Sequence[Allocation], debt: int
 ) -> list[ConsumedLine]:
-    """Say what each line of a hold with several came to."""
+    """Say what each line of a hold with several came to; what exceeds the hold and names none is the first one's."""
     if len(hold.lines) == 1:
         return []
     charged: dict[int, int] = {}
     for entry in entries:
         charged[entry.line] = charged.get(entry.line, 0) + entry.amount
-    named = {line: amount for line, amount in charges if line is not None}
-    return [
-        ConsumedLine(
-            line=index,
-            amount=max(named.get(index, 0), charged.get(index, 0)),
-            charged=charged.get(index, 0),
-            operation=hold.lines[index].operation,
-        )
-        for index in sorted({*named, *charged})
-    ]
+    amounts = {line: amount for line, amount in charges if line is not None}
+    if not amounts:
+        amounts = dict(charged)
+        over = charges[0][1] - sum(charged.values())
+        if over:
+            amounts[0] = amounts.get(0, 0) + over
+    lines: list[ConsumedLine] = []
+    for index, amount in sorted(amounts.items()):
+        paid = charged.get(index, 0)
+        owed = min(debt, amount - paid)
+        debt -= owed
+        operation = hold.lines[index].operation
+        lines.append(ConsumedLine(line=index, amount=amount, charged=paid + owed, operation=operation))
+    return lines
 
 
 def consume_direct(draft: Draft, command: ConsumeDirect) -> bool:

@@ -1,0 +1,194 @@
+"""Writes the reference pages from the code, so that they cannot say anything else.
+
+    .venv/bin/python docs/generate.py          write docs/reference/*.md
+    .venv/bin/python docs/generate.py --check  exit 1 when one of them is out of date
+
+`make test` runs the check.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import msgspec
+
+from events import commands, errors, facts
+from events.recorded import TYPE_OF
+from service import access, body, gateway, lists, outages
+from service.http.routes import ROUTES
+from service.settings import PREFIX, Settings, UpSettings
+
+FOLDER = Path(__file__).parent / "reference"
+NOTICE = "<!-- Written by docs/generate.py; change the code, not this page. -->"
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a table in Markdown."""
+    titles = list(head)
+    lines = [titles, ["---"] * len(titles), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def first_sentence(thing: object) -> str:
+    """Return the first paragraph of a docstring on one line."""
+    return " ".join((inspect.getdoc(thing) or "").split("\n\n")[0].split())
+
+
+def errors_page() -> str:
+    """Every refusal and outage, with its code and status."""
+    kinds: dict[str, tuple[int, str, str]] = {}
+    for module in (errors, access, body, gateway, lists):
+        for _, kind in inspect.getmembers(module, inspect.isclass):
+            if issubclass(kind, errors.Refusal) and kind is not errors.Refusal:
+                kinds[kind.code] = (kind.status, kind.title, first_sentence(kind))
+    for _, kind in inspect.getmembers(outages, inspect.isclass):
+        if issubclass(kind, outages.Outage) and kind is not outages.Outage:
+            kinds[kind.code] = (503, kind.title, first_sentence(kind))
+    rows = [
+        (str(status), f"`{code}`", title, told)
+        for code, (status, title, told) in sorted(kinds.items(), key=lambda k: (k[1][0], k[0]))
+    ]
+    return (
+        "# Errors\n\nOver HTTP an error is `application/problem+json` with `type`, `title`, `status`, `code`, `detail` and the fields"
+        " that help; over NATS the same body comes with the headers `Nats-Service-Error-Code` (the status) and"
+        " `Nats-Service-Error` (the code). A 503 may be sent again with the same key.\n\n"
+        + table(("status", "code", "title", "meaning"), rows)
+    )
+
+
+def routes_page() -> str:
+    """Every route of HTTP, from the table that the router is built from."""
+    rows = [(route.method, f"`{route.path}`", route.name, route.scope or "open") for route in ROUTES]
+    return "# HTTP routes\n\n" + table(("method", "path", "command or query", "scope"), rows)
+
+
+def _type(annotation: object) -> str:
+    text = annotation if isinstance(annotation, str) else str(annotation)
+    return f"`{text}`"
+
+
+def commands_page() -> str:
+    """Every command with its fields."""
+    parts = [
+        "# Commands\n\nThe fields of each command. Over HTTP those that stand in the path are left out of the body."
+    ]
+    for name, forms in commands.COMMANDS.items():
+        for form in forms:
+            title = f"## `{name}`" + (" without a reservation" if form is commands.ConsumeDirect else "")
+            rows = [
+                (
+                    f"`{field.name}`",
+                    _type(field.type),
+                    "yes" if field.default is dataclasses.MISSING else "",
+                )
+                for field in dataclasses.fields(form)
+            ]
+            parts.append(f"{title}\n\n{first_sentence(form)}\n\n{table(('field', 'type', 'required'), rows)}")
+    return "\n\n".join(parts)
+
+
+def events_page() -> str:
+    """The data of the five event types."""
+    kinds = {
+        facts.Granted: facts.GrantedKind,
+        facts.Reserved: facts.ReservedKind,
+        facts.Consumed: facts.ConsumedKind,
+        facts.Refunded: facts.RefundedKind,
+        facts.PlanChanged: facts.PlanChangedKind,
+    }
+    parts = ["# Events\n\nThe `data` of each type. Fields marked optional are left out when they are empty."]
+    for data, name in TYPE_OF.items():
+        rows = [
+            (f"`{field.encode_name}`", "" if field.required else "optional", _name(data, field.name))
+            for field in msgspec.structs.fields(data)
+        ]
+        listed = ", ".join(f"`{kind}`" for kind in kinds[data].__args__)
+        parts.append(
+            f"## `{name}`\n\n{first_sentence(data)}\n\nKinds: {listed}.\n\n{table(('field', '', 'type'), rows)}"
+        )
+    return "\n\n".join(parts)
+
+
+def _name(data: type, field: str) -> str:
+    return _type(inspect.get_annotations(data)[field])
+
+
+def configuration_page() -> str:
+    """Every setting with its defaults."""
+    rows = []
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default is None else f"`{field.default}`"
+        up = UpSettings.model_fields[name].default
+        up = Path(up).name if isinstance(up, Path) else up
+        rows.append((f"`{PREFIX}{name.upper()}`", default, "" if up == field.default else f"`{up}`", SETTINGS[name]))
+    return (
+        "# Configuration\n\nFrom the environment or `.env` in the working directory; an option on the command line wins."
+        " `credit-ledger check-config` shows what is in force and where it came from.\n\n"
+        + table(("setting", "default", "default of `up`", "meaning"), rows)
+        + "\n\n## Tokens\n\n`LEDGER_TOKENS` names a TOML file. `credit-ledger token create --name checkout --scope spend` prints a token"
+        " once, and the entry to add. Scopes: "
+        + ", ".join(f"`{scope}`" for scope in sorted(access.SCOPES))
+        + ".\n\n"
+        + table(("command", "scope"), [(f"`{name}`", f"`{scope}`") for name, scope in access.COMMAND_SCOPES.items()])
+        + "\n\nEvery query about an account, the catalog or a price needs `read`; the log (`GET /v1/events`) needs `audit`."
+    )
+
+
+SETTINGS = {
+    "database_url": "PostgreSQL, as a URL",
+    "nats_url": "NATS, as a URL, several with commas; without it HTTP serves alone",
+    "nats_creds": "a NATS credentials file",
+    "catalog": "the catalog, a TOML file",
+    "http_host": "the address that HTTP listens on",
+    "http_port": "its port; 0 is any free one",
+    "operations_port": "a port of their own for health, metrics and API documents, when HTTP listens beyond loopback",
+    "auth": "`on` asks for tokens; `off` is refused on any address but loopback",
+    "tokens": "the tokens and callers, a TOML file",
+    "subject_prefix": "the first token of every NATS subject",
+    "partitions": "fixed when the ledger is created; another number is refused",
+    "signing_key_file": "the key that signs checkpoints",
+}
+
+PAGES: dict[str, Callable[[], str]] = {
+    "errors.md": errors_page,
+    "http.md": routes_page,
+    "commands.md": commands_page,
+    "events.md": events_page,
+    "configuration.md": configuration_page,
+}
+
+
+def page(name: str) -> str:
+    """Return a page as it should be."""
+    text = re.sub(r"[ \t]+\n", "\n", PAGES[name]())
+    return f"{NOTICE}\n\n{text}\n"
+
+
+def outdated() -> list[str]:
+    """Return the pages that say something else than the code."""
+    return [
+        name
+        for name in PAGES
+        if not (FOLDER / name).is_file() or (FOLDER / name).read_text(encoding="utf-8") != page(name)
+    ]
+
+
+def main() -> int:
+    """Write the pages, or check them."""
+    if "--check" in sys.argv:
+        stale = outdated()
+        if stale:
+            print(f"out of date: {', '.join(stale)}; run docs/generate.py")
+        return 1 if stale else 0
+    for name in PAGES:
+        (FOLDER / name).write_text(page(name), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
