@@ -167,7 +167,7 @@ def _request(
         if doubled:
             raise InvalidRequest.at(doubled[0], "stands in the path, not in the body")
         fields.update(path)
-    on_reservation = name == "consume" and "reservation_id" in fields
+    on_reservation = name == "consume" and "reservation_id" in (fields if path is None else path)
     canonical = orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
     try:
         command = parse_command(name, canonical, on_reservation=on_reservation)

@@ -1,0 +1,117 @@
+"""Endpoints: what serves each row of the table, built once at the start.
+
+An endpoint finds out who asks, checks the scope and the account, reads the rest and hands it to the gateway, in this
+order: who may not ask cannot make the ledger read a body. It raises a Refusal for what it does not pass on; the server
+writes it as a problem.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import hdrs, web
+
+from events.errors import InvalidRequest
+from events.recorded import Actor
+from service.access import Access, Principal, Scope, Unauthenticated
+from service.body import parse_body
+from service.gateway import Gateway
+from service.http.answers import answer
+from service.http.incoming import (
+    IDEMPOTENCY_KEY,
+    boolean,
+    numbered,
+    on_behalf_of,
+    parameters,
+    read_body,
+    refuse_unknown,
+    single,
+)
+from service.http.routes import Route
+from service.telemetry.metrics import Value
+
+Serve = Callable[[web.BaseRequest, dict[str, str]], Awaitable[web.StreamResponse]]
+VIA = "http"
+
+
+class Door:
+    """Lets principals in: every endpoint with a scope begins here."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def admit(self, request: web.BaseRequest, scope: Scope | None, account: str | None) -> Principal:
+        """Return who asks; raises Unauthenticated, Forbidden, and AccountNotFound for an account out of reach."""
+        shown = request.headers.getall(hdrs.AUTHORIZATION, None)
+        if shown is not None and len(shown) > 1:
+            raise Unauthenticated("the header Authorization is given more than once")
+        principal = self._access.authenticate(shown[0] if shown else None)
+        if scope is not None:
+            principal.require(scope)
+        if account is not None:
+            principal.admit(account)
+        return principal
+
+
+def command(route: Route, door: Door, gateway: Gateway, in_flight: Value) -> Serve:
+    """Return what serves a command."""
+    name, scope = route.name, route.scope
+
+    async def serve(request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
+        principal = door.admit(request, scope, path["account"])
+        actor = Actor(id=principal.name, via=VIA, on_behalf_of=on_behalf_of(request))
+        dry_run = bool(request.rel_url.raw_query_string) and _dry_run(request)
+        key = single(request, IDEMPOTENCY_KEY)
+        body = await read_body(request)
+        in_flight.value += 1
+        try:
+            reply = await gateway.command(name, body, actor=actor, key=key, path=path, dry_run=dry_run)
+        finally:
+            in_flight.value -= 1
+        return answer(reply)
+
+    return serve
+
+
+def query(route: Route, door: Door, gateway: Gateway) -> Serve:
+    """Return what serves a query whose fields stand in the query string."""
+    name, scope = route.name, route.scope
+
+    async def serve(request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
+        door.admit(request, scope, path.get("account"))
+        given = parameters(request)
+        _refuse_doubles(path, given)
+        return answer(await gateway.query(name, {**numbered(given), **path}))
+
+    return serve
+
+
+def query_body(route: Route, door: Door, gateway: Gateway) -> Serve:
+    """Return what serves a query whose fields are a JSON body."""
+    name, scope = route.name, route.scope
+
+    async def serve(request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
+        door.admit(request, scope, path.get("account"))
+        refuse_unknown(parameters(request))
+        body = await read_body(request)
+        if not path:
+            return answer(await gateway.query_body(name, body))
+        given = parse_body(body)
+        _refuse_doubles(path, given)
+        return answer(await gateway.query(name, {**given, **path}))
+
+    return serve
+
+
+def _dry_run(request: web.BaseRequest) -> bool:
+    given = parameters(request)
+    dry_run = boolean("dry_run", given.pop("dry_run", "false"))
+    refuse_unknown(given)
+    return dry_run
+
+
+def _refuse_doubles(path: dict[str, str], given: dict[str, object] | dict[str, str]) -> None:
+    """Raise InvalidRequest for a field that stands in the path and is given once more."""
+    for name in path:
+        if name in given:
+            raise InvalidRequest.at(name, "stands in the path")

@@ -1,0 +1,40 @@
+"""Operations: is the process alive, is it ready, what does it measure. Open to whoever reaches the port."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from service.gateway import Reply, problem
+from service.http.answers import answer, text
+from service.http.endpoints import Serve
+from service.store.feed import Feed
+from service.telemetry.health import Health
+from service.telemetry.metrics import CONTENT_TYPE, Metrics
+
+
+def operations(feed: Feed, health: Health, metrics: Metrics) -> dict[str, Serve]:
+    """Return what serves each operation, by name."""
+    heads = metrics.number("gauge", "credit_ledger_head_position", "Position of a partition's last event.", "partition")
+
+    async def measure_heads() -> None:
+        heads.clear()  # a figure that cannot be read now is left out, not repeated
+        for partition, position in (await feed.heads()).items():
+            heads.labels(str(partition)).value = position
+
+    metrics.probe(measure_heads)
+
+    async def alive(_request: web.BaseRequest, _path: dict[str, str]) -> web.StreamResponse:
+        return answer(Reply(200, b'{"status":"alive"}'))
+
+    async def ready(_request: web.BaseRequest, _path: dict[str, str]) -> web.StreamResponse:
+        failures = await health.failures()
+        if not failures:
+            return answer(Reply(200, b'{"status":"ready"}'))
+        detail = "not ready: " + "; ".join(f"{part}: {failure}" for part, failure in failures.items())
+        body = problem(503, "unavailable", "Not ready", detail, {"parts": failures})
+        return answer(Reply(503, body, "unavailable", retry_after_seconds=1))
+
+    async def measures(_request: web.BaseRequest, _path: dict[str, str]) -> web.StreamResponse:
+        return text(await metrics.exposition(), CONTENT_TYPE)
+
+    return {"health": alive, "readiness": ready, "metrics": measures}

@@ -1,0 +1,209 @@
+"""Every row of the table answers, as CONTRACT.md says; and what is not in the table is not there."""
+
+from typing import Any, NamedTuple
+
+import pytest
+
+from service.http.routes import ROUTES
+from tests.http.stage import Answer, Service
+
+A = "/v1/accounts/{account}"
+
+
+class Example(NamedTuple):
+    """One request: the row it belongs to, the target and body, and what the answer has."""
+
+    row: tuple[str, str]
+    target: str
+    body: Any = None
+    status: int = 200
+    has: tuple[str, ...] = ()
+
+
+T = "/v1/accounts/team-42"
+MUTATION = ("account", "replayed", "token", "events", "balance")
+LIFE = [
+    Example(
+        ("POST", A + "/reservations"),
+        T + "/reservations",
+        {"operation": "generate_image", "reservation_id": "r1"},
+        201,
+        (*MUTATION, "reservation"),
+    ),
+    Example(
+        ("POST", A + "/reservations/{reservation_id}/consume"),
+        T + "/reservations/r1/consume",
+        None,
+        201,
+        (*MUTATION, "reservation", "consumption"),
+    ),
+    Example(("POST", A + "/reservations"), T + "/reservations", {"amount": 3, "reservation_id": "r:2@x"}, 201),
+    Example(
+        ("POST", A + "/reservations/{reservation_id}/release"),
+        T + "/reservations/r:2@x/release",
+        {"reason": "changed my mind"},
+        201,
+        (*MUTATION, "reservation"),
+    ),
+    Example(
+        ("POST", A + "/consumptions"),
+        T + "/consumptions",
+        {"amount": 4, "consumption_id": "c1"},
+        201,
+        (*MUTATION, "consumption"),
+    ),
+    Example(
+        ("POST", A + "/consumptions/{consumption_id}/refund"),
+        T + "/consumptions/c1/refund",
+        {"amount": 1},
+        201,
+        (*MUTATION, "consumption"),
+    ),
+    Example(("POST", A + "/grants"), T + "/grants", {"amount": 10}, 201, (*MUTATION, "grant")),
+    Example(
+        ("PUT", A + "/plan"), T + "/plan", {"plan": "pro"}, 201, ("account", "replayed", "token", "events", "plan")
+    ),
+    Example(("GET", A), T, has=("plan", "period_start", "period_end", "status", "balances", "capacity")),
+    Example(("GET", A), T + "?include=quota", has=("quota",)),
+    Example(
+        ("GET", A + "/balance"), T + "/balance", has=("available", "reserved", "plan", "capacity", "as_of", "token")
+    ),
+    Example(
+        ("GET", A + "/quota"), T + "/quota", has=("credits_used", "credits_limit", "credits_remaining", "percentage")
+    ),
+    Example(
+        ("GET", A + "/check"),
+        T + "/check?operation=generate_image&quantity=3",
+        has=("allowed", "cost", "available", "shortfall", "max_affordable", "reasons"),
+    ),
+    Example(
+        ("POST", A + "/check"),
+        T + "/check",
+        {"lines": [{"operation": "generate_image", "params": {"quality": "hd"}}]},
+        has=("allowed", "cost"),
+    ),
+    Example(("GET", A + "/reservations"), T + "/reservations?limit=1", has=("reservations", "next_cursor")),
+    Example(("GET", A + "/consumptions"), T + "/consumptions", has=("consumptions", "next_cursor")),
+    Example(("GET", A + "/grants"), T + "/grants", has=("grants", "next_cursor")),
+    Example(
+        ("GET", A + "/transactions"), T + "/transactions?type=consumed", has=("transactions", "next_cursor", "as_of")
+    ),
+    Example(("GET", "/v1/catalog"), "/v1/catalog", has=("plans", "operations")),
+    Example(("POST", "/v1/quote"), "/v1/quote", {"operation": "generate_image", "quantity": 5}, 200, ("cost", "lines")),
+    Example(("GET", "/v1/events"), "/v1/events?limit=1", has=("id", "prev_hash")),
+    Example(("GET", "/healthz"), "/healthz", has=("status",)),
+    Example(("GET", "/readyz"), "/readyz", has=("status",)),
+    Example(("GET", "/metrics"), "/metrics"),
+]
+
+
+def _check(example: Example, answer: Answer) -> None:
+    assert answer.status == example.status, (example.target, answer.body)
+    if example.has:
+        assert set(example.has) <= set(answer.json), (example.target, answer.json)
+
+
+async def test_every_row_of_the_table_answers(service: Service) -> None:
+    seen: set[tuple[str, str]] = set()
+    for number, example in enumerate(LIFE):
+        method = example.row[0]
+        answer = await service.call(method, example.target, example.body, key=f"life-{number}")
+        _check(example, answer)
+        seen.add(example.row)
+    outcome = Example(("GET", A + "/commands/{idempotency_key}"), T + "/commands/life-0", has=MUTATION)
+    _check(outcome, await service.get(outcome.target))
+    assert seen | {outcome.row} == {(route.method, route.path) for route in ROUTES}
+
+
+async def test_figures_that_were_written_are_figures_that_are_read(service: Service) -> None:
+    for number, example in enumerate(LIFE[:7]):
+        await service.call(example.row[0], example.target, example.body, key=f"life-{number}")
+    balance = (await service.get(T + "/balance")).json
+    assert (balance["available"], balance["reserved"]) == (35 - 2 - 4 + 1 + 10, 0)
+    quota = (await service.get(T + "/quota")).json
+    assert quota["credits_used"] == 2 + 4 - 1
+
+
+async def test_a_command_sent_again_with_its_key_is_answered_as_first_with_200(service: Service) -> None:
+    first = await service.do("POST", T + "/reservations", {"amount": 5}, key="once")
+    again = await service.do("POST", T + "/reservations", {"amount": 5}, key="once")
+    assert (first.status, again.status) == (201, 200)
+    assert again.json == {**first.json, "replayed": True}
+    other = await service.do("POST", T + "/reservations", {"amount": 6}, key="once")
+    assert (other.status, other.code) == (409, "idempotency_mismatch")
+
+
+async def test_the_outcome_of_a_key_is_what_its_command_answered_and_404_before(service: Service) -> None:
+    await service.opened("team-42")
+    unknown = await service.get(T + "/commands/later")
+    assert (unknown.status, unknown.code) == (404, "command_not_found")
+    first = await service.do("POST", T + "/reservations", {"amount": 5}, key="later/a b~?")
+    outcome = await service.get(T + "/commands/later%2Fa%20b~%3F")
+    assert outcome.status == 200
+    assert outcome.json == {**first.json, "replayed": True}
+
+
+async def test_a_dry_run_answers_200_writes_nothing_and_needs_no_key(service: Service) -> None:
+    answer = await service.call("POST", T + "/reservations?dry_run=true", {"amount": 5})
+    assert answer.status == 200
+    assert answer.json["dry_run"] is True
+    assert answer.json["balance"]["available"] == 30
+    assert await service.events_written() == 0
+    real = await service.do("POST", T + "/reservations?dry_run=false", {"amount": 5})
+    assert real.status == 201
+
+
+async def test_a_free_operation_answers_without_an_event(service: Service) -> None:
+    answer = await service.do("POST", T + "/reservations", {"operation": "create_post"})
+    assert (answer.status, answer.json) == (200, {"free": True, "events": []})
+    assert await service.events_written() == 0
+
+
+async def test_a_refusal_for_want_of_credits_says_what_would_help(service: Service) -> None:
+    answer = await service.do("POST", T + "/reservations", {"amount": 36})
+    assert (answer.status, answer.code) == (402, "insufficient_credits")
+    problem = answer.json
+    assert (problem["cost"], problem["available"], problem["shortfall"], problem["max_affordable"]) == (36, 35, 1, 35)
+    assert problem["upgrade"] == "Not enough credits. Upgrade your plan for more."
+    assert problem["earliest_affordable_at"] is None or problem["earliest_affordable_at"].endswith("Z")
+
+
+async def test_a_full_capacity_answers_429_with_its_figures(service: Service) -> None:
+    await service.do("POST", T + "/reservations", {"operation": "generate_image"})
+    answer = await service.do("POST", T + "/reservations", {"operation": "generate_image"})
+    assert (answer.status, answer.code) == (429, "capacity_exceeded")
+    assert (answer.json["capacity"], answer.json["used"], answer.json["limit"]) == ("concurrent_jobs", 1, 1)
+
+
+async def test_on_behalf_of_stands_in_the_events_and_the_actor_is_the_tokens_name(service: Service) -> None:
+    answer = await service.call(
+        "POST", T + "/consumptions", {"amount": 1}, key="k", headers={"On-Behalf-Of": "support agent 7"}
+    )
+    actors = [event["actor"] for event in answer.json["events"]]
+    assert actors == [{"id": "dev", "via": "http", "on_behalf_of": "support agent 7"}] * len(actors)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(
+    "read",
+    ["", "/balance", "/quota", "/reservations", "/consumptions", "/grants", "/transactions", "/commands/k"],
+)
+async def test_a_read_of_an_unknown_account_is_404(shared: Service, read: str) -> None:
+    answer = await shared.get("/v1/accounts/nobody" + read)
+    code = "command_not_found" if "commands" in read else "account_not_found"
+    assert (answer.status, answer.code) == (404, code)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_check_answers_for_an_unknown_account_as_if_it_were_opened(shared: Service) -> None:
+    answer = await shared.get("/v1/accounts/nobody/check?amount=35")
+    assert answer.status == 200
+    assert answer.json["allowed"] is True
+    assert (await shared.get("/v1/accounts/nobody/check?amount=36")).json["allowed"] is False
+
+
+async def test_answers_are_json_and_never_cached(service: Service) -> None:
+    answer = await service.do("POST", T + "/reservations", {"amount": 5})
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["Server"] == "credit-ledger"
