@@ -26,14 +26,16 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from ipaddress import ip_address
 from typing import Annotated, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from events.commands import Id
-from events.errors import AccountNotFound, Refusal
+from events.errors import AccountNotFound, InvalidRequest, Refusal
 
 Scope = Literal["read", "spend", "grant", "admin:read", "admin:write", "audit"]
+ON_BEHALF_OF_CHARACTERS_MAX = 200
 SCOPES: frozenset[Scope] = frozenset(get_args(Scope))
 
 COMMAND_SCOPES: Mapping[str, Scope] = {
@@ -54,6 +56,23 @@ QUERY_SCOPES: Mapping[str, Scope] = dict.fromkeys(
     "read",
 )
 """What a caller needs for each query: they are about one account by its id, the catalog or a price."""
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether a host's address can be reached from this machine only."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def checked_on_behalf_of(name: str) -> str:
+    """Return for whom a caller says it acts, as events record it; raises InvalidRequest for what none should hold."""
+    if not (name.isascii() and name.isprintable() and 0 < len(name) <= ON_BEHALF_OF_CHARACTERS_MAX):
+        raise InvalidRequest.at(
+            "On-Behalf-Of", f"the header has 1 to {ON_BEHALF_OF_CHARACTERS_MAX} printable ASCII characters"
+        )
+    return name
 
 
 class Unauthenticated(Refusal):

@@ -49,6 +49,14 @@ class NotFound(Refusal):
     title = "Not found"
 
 
+class TooLarge(Refusal):
+    """The body is larger than a command or query may be."""
+
+    code = "too_large"
+    status = 413
+    title = "The body is too large"
+
+
 class KeyRequired(Refusal):
     """A mutation without an idempotency key."""
 

@@ -29,14 +29,6 @@ class MethodNotAllowed(Refusal):
     title = "Method not allowed"
 
 
-class TooLarge(Refusal):
-    """The body is larger than the endpoint takes."""
-
-    code = "too_large"
-    status = 413
-    title = "The body is too large"
-
-
 class Malformed(Refusal):
     """The bytes that came are not an HTTP request."""
 

@@ -13,12 +13,13 @@ from aiohttp import hdrs, web
 from multidict import istr
 
 from events.errors import InvalidRequest
-from service.http.answers import Encoded, Malformed, TooLarge, TooSlow
+from service.access import checked_on_behalf_of
+from service.gateway import TooLarge
+from service.http.answers import Encoded, Malformed, TooSlow
 
 BODY_BYTES_MAX = 65_536
 BODY_SECONDS_MAX = 30.0
 PARAMETERS_MAX = 32
-ON_BEHALF_OF_CHARACTERS_MAX = 200
 
 IDEMPOTENCY_KEY = istr("Idempotency-Key")
 ON_BEHALF_OF = istr("On-Behalf-Of")
@@ -81,13 +82,7 @@ def single(request: web.BaseRequest, name: istr) -> str | None:
 def on_behalf_of(request: web.BaseRequest) -> str | None:
     """Return for whom the caller says it acts; raises InvalidRequest for what no event should hold."""
     value = single(request, ON_BEHALF_OF)
-    if value is None:
-        return None
-    if not (value.isascii() and value.isprintable() and 0 < len(value) <= ON_BEHALF_OF_CHARACTERS_MAX):
-        raise InvalidRequest.at(
-            str(ON_BEHALF_OF), f"the header has 1 to {ON_BEHALF_OF_CHARACTERS_MAX} printable ASCII characters"
-        )
-    return value
+    return None if value is None else checked_on_behalf_of(value)
 
 
 def parameters(request: web.BaseRequest) -> dict[str, str]:

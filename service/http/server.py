@@ -11,13 +11,12 @@ Health and metrics are open, so they are on the main port only when that is the 
 from __future__ import annotations
 
 import logging
-from ipaddress import ip_address
 from time import perf_counter
 
 from aiohttp import hdrs, web
 
 from events.errors import Refusal
-from service.access import Access
+from service.access import Access, is_loopback
 from service.gateway import Gateway, NotFound, failed, out_of_order, refused
 from service.http.answers import Malformed, MethodNotAllowed, allowing, answer, nothing
 from service.http.endpoints import Door, Serve, command, query, query_body
@@ -97,14 +96,6 @@ class HttpServer:
         await self._main.stop()
         if self._operations is not None:
             await self._operations.stop()
-
-
-def is_loopback(host: str) -> bool:
-    """Say whether a host's address can be reached from this machine only."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _endpoints(gateway: Gateway, feed: Feed, access: Access, health: Health, metrics: Metrics) -> dict[Route, Serve]:

@@ -28,6 +28,8 @@ from nats.aio.client import Client
 from service.settings import CATALOGS
 from tests.servers import clone_template, eventually
 
+STOP_SECONDS_MAX = 60
+
 _PATHS = {
     "reserve": ("POST", "reservations"),
     "release": ("POST", "reservations/{reservation_id}/release"),
@@ -151,7 +153,11 @@ async def serving(catalog: Path, database_url: str, nats_url: str, port: int, pr
         yield service
     finally:
         process.terminate()
-        await process.wait()
+        try:
+            await asyncio.wait_for(process.wait(), STOP_SECONDS_MAX)
+        except TimeoutError:
+            process.kill()
+            raise AssertionError(f"credit-ledger serve did not stop within {STOP_SECONDS_MAX} s") from None
 
 
 def free_port() -> int:

@@ -1,0 +1,128 @@
+"""The ledger over NATS: commands and queries by request and reply, a thin layer on the gateway (CONTRACT.md, "NATS").
+
+    credits.cmd.<caller>.<command>      reserve, consume, release, refund, grant, change_plan, ...
+    credits.query.<caller>.<query>      balance, quota, check, quote, outcome
+
+The broker ties `<caller>` to the credentials, so it is believed: it becomes the event's actor, and `TOKENS` says what it
+may do. The body is the gateway's business. Answers carry the status in the header `Status`; problems add the headers by
+which micro services tell errors. (A nats-py caller sees 503 as `NoRespondersError`, since its `request` takes every
+`Status: 503` for the server's own; sending the command again with its key is right in both cases.)
+
+Start reading here; then `endpoint.py` (how requests run), `connection.py` (how the connection lasts) and `discovery.py`
+(how the service is found).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from events.errors import InvalidRequest, Refusal
+from events.recorded import Actor
+from service.access import COMMAND_SCOPES, QUERY_SCOPES, Access, Scope, checked_on_behalf_of
+from service.bus.connection import Connection
+from service.bus.discovery import Discovery
+from service.bus.endpoint import Endpoint
+from service.gateway import Gateway, Reply, TooLarge, refused
+
+BODY_BYTES_MAX = 64 * 1024
+COMMANDS_CONCURRENT_MAX = 4096
+QUERIES_CONCURRENT_MAX = 2048
+_NO_HEADERS: Mapping[str, str] = {}
+_ID = re.compile(r"[A-Za-z0-9_:@-]{1,128}")
+
+
+class Bus:
+    """Serves a gateway over NATS, from `start` to `stop`, as long as the server is there."""
+
+    def __init__(
+        self,
+        *,
+        gateway: Gateway,
+        access: Access,
+        url: str,
+        credentials: Path | None = None,
+        prefix: str = "credits",
+        version: str = "0.0.0",
+    ) -> None:
+        self._gateway = gateway
+        self._access = access
+        self._endpoints = (
+            Endpoint(prefix, "cmd", self._command, concurrent_max=COMMANDS_CONCURRENT_MAX),
+            Endpoint(prefix, "query", self._query, concurrent_max=QUERIES_CONCURRENT_MAX),
+        )
+        self.discovery = Discovery(version, self._endpoints)
+        self._connection = Connection(url, attach=self._attach, credentials=credentials)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether callers reach the ledger over NATS at this moment, as far as we know."""
+        return self._connection.is_connected
+
+    def start(self) -> None:
+        """Connect and serve, now or when the server is there; returns at once."""
+        self._connection.open()
+
+    async def started(self) -> None:
+        """Wait until the server is there and requests are taken."""
+        await self._connection.attached()
+
+    async def stop(self) -> None:
+        """Take no more requests, answer those that were taken, and close the connection; takes seconds at most."""
+        await self._connection.let_go()
+        await asyncio.gather(*(endpoint.drain() for endpoint in self._endpoints))
+        await self._connection.close()
+
+    async def _attach(self, client: Client) -> None:
+        for part in (*self._endpoints, self.discovery):
+            await part.attach(client)
+
+    async def _command(self, message: Msg) -> Reply:
+        caller, name = _addressed(message)
+        headers = message.headers or _NO_HEADERS
+        try:
+            actor = self._admit(caller, COMMAND_SCOPES.get(name), headers, len(message.data))
+        except Refusal as refusal:
+            return refused(refusal)
+        return await self._gateway.command(name, message.data, actor=actor, key=headers.get("Idempotency-Key"))
+
+    async def _query(self, message: Msg) -> Reply:
+        caller, name = _addressed(message)
+        try:
+            self._admit(caller, QUERY_SCOPES.get(name), message.headers or _NO_HEADERS, len(message.data))
+        except Refusal as refusal:
+            return refused(refusal)
+        return await self._gateway.query_body(name, message.data)
+
+    def _admit(self, caller: str, scope: Scope | None, headers: Mapping[str, str], body_bytes: int) -> Actor:
+        """Return the author of a request; raises Refusal. What has no scope is unknown, which the gateway says."""
+        actor = _actor(caller, headers.get("On-Behalf-Of"))
+        if scope is not None:
+            self._access.caller(caller).require(scope)
+        if body_bytes > BODY_BYTES_MAX:
+            raise TooLarge(
+                f"the body has {body_bytes} bytes; at most {BODY_BYTES_MAX} are taken", bytes_max=BODY_BYTES_MAX
+            )
+        return actor
+
+
+@lru_cache(maxsize=4096)
+def _actor(caller: str, on_behalf_of: str | None) -> Actor:
+    """Return the author of these names; raises InvalidRequest for what is no id."""
+    if _ID.fullmatch(caller) is None:
+        raise InvalidRequest.at("caller", "the subject's caller must be 1 to 128 letters, digits, _ : @ or -")
+    return Actor(
+        id=caller, via="nats", on_behalf_of=None if on_behalf_of is None else checked_on_behalf_of(on_behalf_of)
+    )
+
+
+def _addressed(message: Msg) -> tuple[str, str]:
+    """Return the caller and the name, the last two of the subject's tokens."""
+    _, caller, name = message.subject.rsplit(".", 2)
+    return caller, name

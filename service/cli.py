@@ -1,0 +1,226 @@
+"""The command line: `credit-ledger up` for a first look, and what an operator needs to run it for good.
+
+A command reads its settings, calls the function that does the work, and turns what can go wrong into a sentence on
+standard error and exit code 1. What is printed is for people when standard output is a terminal, else plain lines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from service.access import SCOPES, InvalidTokens, create_token
+from service.app import VERSION, StartError, prepare, run, running, set_up_logging
+from service.embedded import EmbeddedServerError
+from service.settings import (
+    PREFIX,
+    InvalidSettings,
+    Settings,
+    database_url,
+    load,
+    read_access,
+    read_catalog,
+    show,
+    slips,
+)
+from service.up import settings_of, up
+
+_PORT = click.IntRange(0, 65_535)
+_SETTINGS = f"""
+\b
+Settings are read from the environment and from .env in the working directory:
+  {PREFIX}DATABASE_URL    postgresql://user:password@host/database
+  {PREFIX}NATS_URL        nats://host:4222 (several: with commas); without it, HTTP only
+  {PREFIX}NATS_CREDS      a credentials file for NATS
+  {PREFIX}CATALOG         the catalog, a TOML file
+  {PREFIX}HTTP_HOST       127.0.0.1
+  {PREFIX}HTTP_PORT       8080
+  {PREFIX}OPERATIONS_PORT for health and metrics when HTTP_HOST is not the loopback
+  {PREFIX}AUTH            on, or off on the loopback only
+  {PREFIX}TOKENS          who may do what, a TOML file
+  {PREFIX}SUBJECT_PREFIX  credits
+  {PREFIX}PARTITIONS      16; fixed when the ledger is created
+  {PREFIX}SIGNING_KEY_FILE
+"""
+_EXAMPLE = """
+\b
+LEDGER_DATABASE_URL=postgresql://ledger:...@db/ledger LEDGER_CATALOG=catalog.toml LEDGER_TOKENS=tokens.toml credit-ledger """
+
+
+@contextmanager
+def told() -> Generator[None]:
+    """End with a sentence and exit code 1 when something is wrong that the user can put right."""
+    try:
+        yield
+    except InvalidSettings as error:
+        raise click.ClickException("\n       ".join(error.problems)) from None
+    except (StartError, EmbeddedServerError, InvalidTokens) as error:
+        raise click.ClickException(str(error)) from None
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(VERSION, prog_name="credit-ledger")
+def main() -> None:
+    """An event-sourced credit ledger: grant, reserve, consume and refund credits on an append-only log.
+
+    \b
+    A first look, with nothing installed beside this:
+      credit-ledger up
+    \b
+    In production, with servers of your own:
+      export LEDGER_DATABASE_URL=postgresql://ledger:...@db/ledger LEDGER_NATS_URL=nats://nats:4222
+      export LEDGER_CATALOG=catalog.toml LEDGER_TOKENS=tokens.toml
+      credit-ledger token create --name checkout --scope read --scope spend
+      credit-ledger check-config
+      credit-ledger migrate
+      credit-ledger serve
+    """  # noqa: D301 - click takes \b for "leave these lines as they are"
+
+
+@main.command("up", short_help="Run everything on this machine, for a first look and for development.")
+@click.option(
+    "--data", type=click.Path(file_okay=False, path_type=Path), default=Path(".ledger"), show_default=True,
+    help="Where the servers keep their data.",
+)  # fmt: skip
+@click.option("--port", type=_PORT, help="The port for HTTP; 0 takes one that is free.  [default: 8080]")
+@click.option("--nats-port", type=_PORT, help="The port for NATS.  [default: one that is free]")
+@click.option("--catalog", type=click.Path(path_type=Path), help="A catalog of your own.  [default: an example]")
+@click.option("--demo", is_flag=True, help="Make a few accounts with some history.")
+def up_command(data: Path, port: int | None, nats_port: int | None, catalog: Path | None, *, demo: bool) -> None:
+    """Run everything on this machine: PostgreSQL, NATS and the ledger.
+
+    It brings the servers along, keeps their data below --data, listens on 127.0.0.1 only, and prints lines to paste.
+    What was acknowledged survives everything, kill -9 too. Ctrl-C stops all of it. Everybody on this machine may do
+    everything unless LEDGER_AUTH=on is set.
+
+    \b
+    credit-ledger up                          data in .ledger, HTTP on port 8080
+    credit-ledger up --port 0 --data other    a second one beside it
+    credit-ledger up --catalog mine.toml      with your prices
+    credit-ledger up --demo                   with accounts to look at
+    """  # noqa: D301 - click takes \b for "leave these lines as they are"
+    set_up_logging()
+    console = Console()
+    with told():
+        settings = settings_of(port=port, catalog=catalog)
+        click.echo(f"starting PostgreSQL and NATS on {data}", err=True)
+        run(lambda: up(settings, data, nats_port=nats_port, demo=demo, console=console))
+    click.echo(f"stopped; `credit-ledger up` goes on with the data in {data}", err=True)
+
+
+@main.command(
+    short_help="Run the ledger against servers of your own.",
+    help=f"Run the ledger against servers of your own, until SIGTERM or Ctrl-C.\n{_SETTINGS}{_EXAMPLE}serve",
+)
+def serve() -> None:
+    """Run the ledger."""
+
+    async def serve_until_cancelled() -> None:
+        async with running(settings) as ledger:
+            click.echo(f"credit-ledger {VERSION} serves on {ledger.url}")
+            await asyncio.Event().wait()
+
+    set_up_logging()
+    with told():
+        settings = load(Settings)
+        run(serve_until_cancelled)
+
+
+@main.command("migrate", short_help="Bring the database to this release's schema.")
+def migrate_command() -> None:
+    """Bring the database of LEDGER_DATABASE_URL to this release's schema; without effect when it is there.
+
+    Needs the rights to create schemas and roles. Run it before the new release serves.
+
+    \b
+    LEDGER_DATABASE_URL=postgresql://owner:...@db/ledger credit-ledger migrate
+    """  # noqa: D301 - click takes \b for "leave these lines as they are"
+
+    async def bring() -> None:
+        applied = await prepare(settings)
+        click.echo("\n".join(f"applied {name}" for name in applied) or "nothing to do: the schema is this release's")
+
+    with told():
+        settings = load(Settings)
+        run(bring)
+
+
+@main.command(
+    "check-config",
+    short_help="Show the settings and say whether they are good.",
+    help=f"Show the settings, and say whether `serve` would accept them.\n{_SETTINGS}{_EXAMPLE}check-config",
+)
+def check_config() -> None:
+    """Check the settings, the catalog and the tokens."""
+    problems: list[str] = []
+
+    def attempt(read: Callable[[], object]) -> object:
+        try:
+            return read()
+        except InvalidSettings as error:
+            problems.extend(error.problems)
+            return None
+
+    settings = cast("Settings | None", attempt(lambda: load(Settings)))
+    if settings is not None:
+        rows = [(shown.name, shown.value, shown.source) for shown in show(settings)]
+        _print_table(("setting", "value", "from"), rows)
+        for read in (database_url, read_catalog, read_access):
+            attempt(lambda read=read: read(settings))
+    for slip in slips():
+        click.echo(f"note: {slip}", err=True)
+    if problems:
+        with told():
+            raise InvalidSettings(*problems)
+    click.echo("the settings are good")
+
+
+@main.group(short_help="Make tokens for HTTP.")
+def token() -> None:
+    """Tokens for HTTP; their hashes stand in the file that LEDGER_TOKENS names."""
+
+
+@token.command("create")
+@click.option("--name", required=True, help="Becomes the actor of the events.")
+@click.option(
+    "--scope", "scopes", multiple=True, required=True, type=click.Choice(sorted(SCOPES)), help="May be repeated."
+)
+@click.option(
+    "--account", "accounts", multiple=True, help="A prefix of the accounts in reach; may be repeated.  [default: all]"
+)
+def token_create(name: str, scopes: Sequence[str], accounts: Sequence[str]) -> None:
+    """Make a token, and print it once with the entry that makes it known.
+
+    \b
+    credit-ledger token create --name checkout --scope read --scope spend
+    credit-ledger token create --name ops --scope admin:read --scope admin:write --scope audit
+    credit-ledger token create --name shop --scope spend --account shop-
+    """  # noqa: D301 - click takes \b for "leave these lines as they are"
+    with told():
+        made = create_token(name, scopes, accounts)
+    click.echo(f"# The token, shown this once:\n{made.token}\n\n# Add to the file of {PREFIX}TOKENS:\n{made.entry}")
+
+
+def _print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """Print rows in columns; a table for people, plain lines for programs."""
+    console = Console()
+    if console.is_terminal:
+        table = Table(*head)
+        for row in rows:
+            table.add_row(*row)
+        console.print(table, markup=False)
+        return
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    for row in (head, *rows):
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+if __name__ == "__main__":
+    main(prog_name="credit-ledger")

@@ -1,0 +1,124 @@
+"""The command line as its users meet it: a program of its own, started, read, signalled and waited for."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Timer
+from typing import Any
+
+import psutil
+
+PROGRAM = (sys.executable, "-m", "service.cli")
+READY = "Ctrl-C stops everything."
+START_SECONDS_MAX = 60.0
+STOP_SECONDS_MAX = 30.0
+
+
+def environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment with these of the ledger's settings and no others."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("LEDGER_")}
+    return {**own, "PYTHONUNBUFFERED": "1", **settings}
+
+
+def credit_ledger(directory: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end in a directory; settings are given without their prefix."""
+    named = {f"LEDGER_{name}": value for name, value in settings.items()}
+    return subprocess.run(
+        [*PROGRAM, *arguments],
+        cwd=directory,
+        env=environment(named),
+        capture_output=True,
+        text=True,
+        timeout=START_SECONDS_MAX,
+        check=False,
+    )
+
+
+class Program:
+    """A `credit-ledger up` or `serve` that runs."""
+
+    def __init__(self, process: subprocess.Popen[str], lines: list[str]) -> None:
+        self.process = process
+        self.lines = lines
+        self._family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+
+    @property
+    def url(self) -> str:
+        """Where HTTP answers."""
+        return next(word for line in self.lines for word in line.split() if word.startswith("http://127.0.0.1:"))
+
+    def get(self, path: str) -> Any:
+        """The JSON at a path."""
+        with urllib.request.urlopen(f"{self.url}{path}", timeout=10) as response:  # noqa: S310 - an address of our own
+            return json.load(response)
+
+    def do(self, method: str, path: str, body: object, key: str) -> tuple[int, Any]:
+        """Send a mutation; its status and its JSON."""
+        request = urllib.request.Request(  # noqa: S310 - an address of our own
+            f"{self.url}{path}", json.dumps(body).encode(), {"Idempotency-Key": key}, method=method
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310 - an address of our own
+                return response.status, json.load(response)
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
+
+    def end(self, number: signal.Signals) -> int:
+        """Send a signal and wait for the end of the program and of everything that it started; its exit code."""
+        self.process.send_signal(number)
+        code = self.process.wait(STOP_SECONDS_MAX)
+        _, alive = psutil.wait_procs(self._family[1:], timeout=STOP_SECONDS_MAX)
+        assert not alive, f"left running: {alive}"
+        return code
+
+
+@contextmanager
+def started(directory: Path, *arguments: str, ready: str = READY, **settings: str) -> Generator[Program]:
+    """A program that has said that it is ready, in a directory; killed at the end when it still runs."""
+    named = {f"LEDGER_{name}": value for name, value in settings.items()}
+    with (directory / "stderr").open("a+") as stderr:
+        process = subprocess.Popen(
+            [*PROGRAM, *arguments],
+            cwd=directory,
+            env=environment(named),
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            yield Program(process, _read_until(process, ready, directory / "stderr"))
+        finally:
+            with suppress(ProcessLookupError):
+                process.kill()
+            process.wait()
+            assert process.stdout is not None
+            process.stdout.close()
+
+
+def _read_until(process: subprocess.Popen[str], ready: str, stderr: Path) -> list[str]:
+    """The lines that the program printed up to one with `ready`."""
+    assert process.stdout is not None
+    lines: list[str] = []
+    alarm = Timer(START_SECONDS_MAX, process.kill)
+    alarm.start()
+    try:
+        for line in process.stdout:
+            lines.append(line.rstrip("\n"))
+            if ready in line:
+                return lines
+    finally:
+        alarm.cancel()
+    raise AssertionError(f"it ended with {process.wait()}; printed {lines}; said {stderr.read_text()}")
+
+
+def commands(lines: Sequence[str]) -> list[str]:
+    """The lines among these that a person would paste into a shell."""
+    return [line for line in lines if line.startswith(("curl ", "uuidgen() "))]
