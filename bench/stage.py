@@ -109,7 +109,7 @@ class Stage:
         servers = EmbeddedServers(Path(self.directory))
         endpoints = await servers.start()
         self._stack.push_async_callback(servers.stop)
-        self._postgres_url, self._nats_url = endpoints.database_url, endpoints.nats_url
+        self._postgres_url, self._nats_url = endpoints.socket_url, endpoints.nats_url
         self.nats_port = urlsplit(self._nats_url).port or 4222
         await self._check_durable()
         self.versions["nats-server"] = await nats_version(self.nats_port)

@@ -1,6 +1,7 @@
 """The one place where the bench touches the ledger's Python: what a caller in the same process would do."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 import orjson
@@ -10,6 +11,7 @@ from events.catalog import parse_catalog
 from events.commands import ChangePlan, Command, Consume, Grant, Reserve
 from events.errors import Refusal
 from events.recorded import Actor
+from service.app import tune_collector
 from service.ledger import Ledger
 from service.outages import Outage
 from service.requests import Request, fingerprint
@@ -93,5 +95,8 @@ def _request(form: Callable[..., Command], key: str, **fields: object) -> Reques
 
 async def start_target(database_url: str, catalog: str) -> Target:
     """Starts the ledger as `credit-ledger serve` does, without its servers, on a migrated database."""
+    content = Path(catalog).read_text(encoding="utf-8")  # noqa: ASYNC240 -- nothing else runs yet
     log = await Log.connect(database_url)
-    return InProcess(await Ledger.open(log, parse_catalog(catalog)), log)
+    ledger = await Ledger.open(log, parse_catalog(content))
+    tune_collector()
+    return InProcess(ledger, log)

@@ -127,7 +127,7 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
         stack.push_async_callback(_stop_intake, http, bus)
         if bus is not None:
             bus.start()
-        _tune_collector()
+        tune_collector()
         yield Running(settings, catalog, gateway, http, bus)
 
 
@@ -191,7 +191,7 @@ async def _drain(ledger: Ledger) -> None:
         _log.warning("some commands were still without an outcome; their callers can look it up by their keys")
 
 
-def _tune_collector() -> None:
+def tune_collector() -> None:
     """Let the garbage collector look at what may be garbage only.
 
     What was built so far lives as long as the process, so it is frozen: no collection walks it again. A command makes

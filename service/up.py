@@ -41,7 +41,7 @@ async def up(settings: UpSettings, data: Path, *, nats_port: int | None, demo: b
     """
     servers = EmbeddedServers(data, nats_port=nats_port)
     async with servers as endpoints:
-        own = {"database_url": SecretStr(endpoints.database_url), "nats_url": SecretStr(endpoints.nats_url)}
+        own = {"database_url": SecretStr(endpoints.socket_url), "nats_url": SecretStr(endpoints.nats_url)}
         mine = settings.model_copy(update=own)
         await prepare(mine)
         other_ports = () if "http_port" in settings.model_fields_set else OTHER_PORTS
@@ -51,5 +51,5 @@ async def up(settings: UpSettings, data: Path, *, nats_port: int | None, demo: b
                     async with asyncio.timeout(NATS_SECONDS_MAX):
                         await ledger.bus.started()
             accounts = await play(ledger.gateway, ledger.catalog) if demo else []
-            welcome(console, ledger, data, accounts)
+            welcome(console, ledger, data, accounts, endpoints.database_url)
             raise StartError(await servers.ended())

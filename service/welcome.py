@@ -29,7 +29,7 @@ from events.pricing import FigureTooLarge, cost
 from events.recorded import Actor
 from service.app import VERSION, Running
 from service.gateway import Gateway
-from service.settings import database_url, masked
+from service.settings import masked
 
 KEY = '-H "Idempotency-Key: $(uuidgen)"'
 KERNEL_UUIDS = Path("/proc/sys/kernel/random/uuid")
@@ -120,14 +120,14 @@ def nats_story(running: Running, account: str) -> Iterator[Line]:
     yield Line("Reserve over NATS", f"nats -s {server} request {prefix}.cmd.dev.reserve '{body}' {KEY}")
 
 
-def welcome(console: Console, running: Running, data: Path, demo: list[str]) -> None:
+def welcome(console: Console, running: Running, data: Path, demo: list[str], postgres_url: str) -> None:
     """Print where everything is and what to try."""
     account = f"team-{secrets.token_hex(2)}"
     settings = running.settings
     facts = {
         "HTTP": running.url,
         "NATS": masked(settings.nats_url.get_secret_value()) if settings.nats_url else "",
-        "PostgreSQL": _without_password(database_url(settings)),
+        "PostgreSQL": _without_password(postgres_url),
         "Password": f"of PostgreSQL: in {data / 'postgres.password'}",
         "Data": f"{data}, kept until you delete it",
         "Catalog": f"{running.catalog.version}, {settings.catalog}",

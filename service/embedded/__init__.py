@@ -43,10 +43,14 @@ WATCH_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Endpoints:
-    """Where the two servers answer, as URLs; the first one holds a password."""
+    """Where the two servers answer, as URLs; those of the database hold a password.
+
+    `socket_url` is the same database by the fastest way that this machine has.
+    """
 
     database_url: str
     nats_url: str
+    socket_url: str
 
 
 def endpoints_of(data: Path) -> Endpoints | None:
@@ -83,7 +87,7 @@ class EmbeddedServers:
             for outcome in (database_url, nats_url):
                 if isinstance(outcome, BaseException):
                     raise outcome
-            endpoints = Endpoints(str(database_url), str(nats_url))
+            endpoints = Endpoints(str(database_url), str(nats_url), self.postgres.socket_url)
             write_private(self._note, json.dumps(dataclasses.asdict(endpoints)))
         except BaseException:
             await self.stop()

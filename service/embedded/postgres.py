@@ -1,8 +1,9 @@
 """The embedded PostgreSQL: a cluster in <data>/postgres with the database `credit_ledger`.
 
 The cluster is made beside its place and moved there when it is complete, so an initdb that was interrupted is simply
-done again. Only TCP on 127.0.0.1, with a password (SCRAM): other users of the machine can reach the port and get no
-further. There is no unix socket, because its path may be 107 characters long and data directories are longer.
+done again. It answers at TCP on 127.0.0.1 and at a unix socket in the cluster, both with a password (SCRAM): other users
+of the machine can reach the port and get no further. The ledger itself takes the socket, which costs a third less than
+TCP, unless the path is longer than the 107 characters that a socket's may have.
 
 PostgreSQL refuses to run as root. For root the cluster belongs to the user `nobody` and runs as that user, which needs
 no change to the machine's users; a cluster that is there already runs as its owner. `launch.py` tells how it reaches a
@@ -18,6 +19,7 @@ import shutil
 import subprocess
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import quote
 
 from service.embedded.child import (
     HOST,
@@ -32,6 +34,7 @@ from service.embedded.child import (
 
 DATABASE = "credit_ledger"
 POSTGRES_MAJOR = "18"
+SOCKET_PATH_MAX = 107
 # Another program may take a free port between our look and the server's bind.
 PORT_ATTEMPTS = 5
 CREATE_DATABASE_SECONDS_MAX = 60.0
@@ -43,7 +46,7 @@ SETTINGS = {
     "full_page_writes": "on",
     "synchronous_commit": "on",
     "listen_addresses": HOST,
-    "unix_socket_directories": "",
+    "unix_socket_directories": ".",  # the cluster, which is where the server works
     "shared_buffers": "256MB",
     "max_connections": "100",
     "max_wal_size": "4GB",
@@ -70,6 +73,8 @@ class EmbeddedPostgres:
         self._cluster = self._data / "postgres"
         self._password_file = self._data / "postgres.password"
         self._port = port or None
+        self.socket_url = ""
+        """The same database by the unix socket, once it runs; by TCP when the socket's path is too long."""
         self._child = Child("postgres", self._data)
 
     @property
@@ -105,7 +110,13 @@ class EmbeddedPostgres:
             port = await self._start_server(user)
             password = self._password_file.read_text(encoding="ascii").strip()
             await self._create_database(port, password)
-        return f"postgresql://postgres:{password}@{HOST}:{port}/{DATABASE}?sslmode=disable"
+        url = f"postgresql://postgres:{password}@{HOST}:{port}/{DATABASE}?sslmode=disable"
+        self.socket_url = url
+        if len(os.fsencode(self._cluster / f".s.PGSQL.{port}")) <= SOCKET_PATH_MAX:
+            self.socket_url = (
+                f"postgresql://postgres:{password}@/{DATABASE}?host={quote(str(self._cluster))}&port={port}"
+            )
+        return url
 
     async def stop(self) -> None:
         """Ends all connections, writes a checkpoint and stops; without effect when it does not run."""
