@@ -131,7 +131,7 @@ async def test_servers_end_when_their_parent_is_killed(data: Path) -> None:
 
 async def test_a_start_takes_over_from_a_killed_parent_at_once(data: Path) -> None:
     async with parent_of_servers(data) as (parent, told):
-        await write(Endpoints(**told))
+        await write(Endpoints(told["database_url"], told["nats_url"], told["socket_url"]))
         parent.kill()
         async with EmbeddedServers(data) as endpoints:
             assert await read(endpoints) == (42, b"42")
@@ -299,8 +299,8 @@ async def test_it_works_as_a_user_other_than_root(data: Path) -> None:
     # This file's own launcher, because nobody may be unable to enter the directory of Python or of this checkout.
     launch = (sys.executable, "-I", "-S", LAUNCH, os.getpid(), nobody.pw_uid, nobody.pw_gid)
     async with parent_of_servers(home / "data", *map(str, launch)) as (_, told):
-        await write(Endpoints(**told))
-        assert await read(Endpoints(**told)) == (42, b"42")
+        await write(Endpoints(told["database_url"], told["nats_url"], told["socket_url"]))
+        assert await read(Endpoints(told["database_url"], told["nats_url"], told["socket_url"])) == (42, b"42")
         for path in ("postgres", "nats", "postgres.password"):
             assert (home / "data" / path).stat().st_uid == nobody.pw_uid
 
