@@ -209,6 +209,8 @@ def _put(state: State, new: Grant) -> None:
     elif old is None or old.state != new.state:
         grants[new.id] = new
         account.grants = _in_draw_order(grants)
+        if new.state == "active":  # new, activated, or filled again by a refund long after it was drained
+            _due(account, new.expires_at)
     else:
         grants[new.id] = new
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from itertools import groupby
+
+from msgspec.structs import replace
+
 from events.draft import Draft
 from events.errors import InsufficientCredits
-from events.grants import draw
+from events.grants import DEFAULT_PRIORITY, Grant, draw, draw_order
 from events.instants import Instant
 from events.plans import policies
 from events.pricing import affordable
@@ -52,20 +57,22 @@ def max_affordable(draft: Draft, asked: Quote) -> int | None:
     if asked.total == 0:
         return None
     low, high = 0, available(draft, asked) // asked.total
+    grants = draft.state.account.grants.values()
     while low < high:
         middle = (low + high + 1) // 2
-        if _covers(draft, asked, middle):
+        if _covers(grants, asked, {}, sets=middle):
             low = middle
         else:
             high = middle - 1
     return low
 
 
-def _covers(draft: Draft, asked: Quote, sets: int) -> bool:
-    taken: dict[str, int] = {}
-    for line in asked.lines:
-        grants = draft.state.account.grants.values()
-        parts, missing = draw(grants, asked.unit, line.amount * sets, line.operation, taken=taken)
+def _covers(grants: Iterable[Grant], asked: Quote, spoken_for: Mapping[str, int], *, sets: int = 1) -> bool:
+    """Say whether grants in draw order cover it that many times, beside what is spoken for of them by id."""
+    taken = dict(spoken_for)
+    lines = [(line.operation, line.amount) for line in asked.lines] or [(None, asked.total)]
+    for operation, amount in lines:
+        parts, missing = draw(grants, asked.unit, amount * sets, operation, taken=taken)
         if missing:
             return False
         for grant_id, part in parts:
@@ -76,27 +83,45 @@ def _covers(draft: Draft, asked: Quote, sets: int) -> bool:
 def earliest_affordable_at(draft: Draft, asked: Quote) -> Instant | None:
     """Return the first known instant at which the cost would be covered if nothing else happened, or None.
 
-    Known are the starts and ends of the grants that exist, and the next allowance of a plan that renews by itself.
+    Known are the starts and ends of the grants that exist, and the next allowance of a plan that renews by itself. What
+    starts repays debt first.
     """
-    account = draft.state.account
-    grants = list(account.grants.values())
-    instants = {grant.starts_at for grant in grants if grant.state == "scheduled"}
-    renews = policies(draft).renewal == "auto"
-    if renews:
-        instants.add(account.period_end)
-    operations = _operations(asked)
+    grants = [grant for grant in draft.state.account.grants.values() if grant.unit == asked.unit]
+    coming = [grant for grant in grants if grant.state == "scheduled"] + _next_allowance(draft, asked.unit)
     debt = draft.figures(asked.unit).debt
-    for at in sorted(instants):
-        usable = sum(
-            grant.remaining
-            for grant in grants
-            if grant.unit == asked.unit
-            and grant.starts_at <= at
-            and (grant.expires_at is None or grant.expires_at > at)
-            and (grant.operations is None or any(name in grant.operations for name in operations))
-        )
-        if renews and at >= account.period_end:
-            usable += account.allowance.get(asked.unit, 0)
-        if usable - debt >= asked.total:
+    repaid: dict[str, int] = {}
+    for at, starting in groupby(
+        sorted(coming, key=lambda grant: (grant.starts_at, grant.id)), lambda each: each.starts_at
+    ):
+        for grant in starting:
+            if grant.operations is None:
+                repaid[grant.id] = min(debt, grant.remaining)
+                debt -= repaid[grant.id]
+        usable = [
+            replace(grant, state="active")
+            for grant in {grant.id: grant for grant in (*grants, *coming)}.values()
+            if grant.starts_at <= at and (grant.expires_at is None or grant.expires_at > at)
+        ]
+        if _covers(sorted(usable, key=draw_order), asked, repaid):
             return at
     return None
+
+
+def _next_allowance(draft: Draft, unit: str) -> list[Grant]:
+    """Return what a plan that renews by itself will grant at the end of the period."""
+    account = draft.state.account
+    amount = account.allowance.get(unit, 0)
+    if amount == 0 or policies(draft).renewal != "auto":
+        return []
+    return [
+        Grant(
+            id="~",
+            kind="plan",
+            unit=unit,
+            priority=DEFAULT_PRIORITY["plan"],
+            starts_at=account.period_end,
+            ordinal=account.events,
+            granted=amount,
+            remaining=amount,
+        )
+    ]

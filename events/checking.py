@@ -54,7 +54,8 @@ class Verdict:
 def check(draft: Draft, asked: Asked) -> Verdict:
     """Judge what a reserve would; raises Refusal only for what makes no sense to ask."""
     priced = quote(draft.catalog, asked, amount=asked.amount, unit=asked.unit)
-    ensure_open(draft)
+    if not priced.free or draft.catalog.default_plan is not None:
+        ensure_open(draft)
     if priced.free:
         return Verdict(
             allowed=True,

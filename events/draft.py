@@ -41,6 +41,8 @@ class Draft:
             old = before.get(unit, ZERO)
             delta[unit] = ZERO if after is old else _difference(after, old)
         data = self._with_totals(data)
+        if isinstance(data, Consumed):
+            _require_countable(data, account.usage[data.unit].used)
         self.facts.append(Fact(kind, data, delta, balance, effective_at, system_id))
 
     def _with_totals(self, data: Data) -> Data:
@@ -67,14 +69,15 @@ class Draft:
         return f"{self.new_id}:{self.state.account.events}"
 
 
+def _require_countable(data: Consumed, used: int) -> None:
+    """Refuse the step that would bring the period's usage, or what its hold came to, above the largest figure."""
+    if used > FIGURE_MAX or (data.hold is not None and data.hold.charged + data.hold.unfunded > FIGURE_MAX):
+        raise InvalidRequest.at("amount", f"the usage would be above {FIGURE_MAX}")
+
+
 def _difference(after: Figures, before: Figures) -> Figures:
-    if (
-        after.available > FIGURE_MAX
-        or after.reserved > FIGURE_MAX
-        or after.scheduled > FIGURE_MAX
-        or after.scoped > FIGURE_MAX
-        or after.debt > FIGURE_MAX
-    ):
+    # Together, because time turns each of the four into available: a due fact must never be the one that is refused.
+    if after.available + after.reserved + after.scheduled + after.scoped > FIGURE_MAX or after.debt > FIGURE_MAX:
         raise InvalidRequest.at("amount", f"the balance would be above {FIGURE_MAX}")
     return Figures(
         available=after.available - before.available,

@@ -23,7 +23,7 @@ from events.errors import (
     ReservationNotFound,
     TooManyHolds,
 )
-from events.facts import Allocation, Consumed, ConsumedLine, Reserved, ReservedLine
+from events.facts import FIGURE_MAX, Allocation, Consumed, ConsumedLine, Reserved, ReservedLine
 from events.grants import allocations, draw
 from events.holds import HeldLine, Hold
 from events.instants import Instant, plus
@@ -131,6 +131,8 @@ def require_room(draft: Draft, occupies: dict[str, int]) -> None:
                 limit=limit,
                 requested=count,
             )
+        if used + count > FIGURE_MAX:
+            raise InvalidRequest.at("occupies", f"what is occupied of {name} would be above {FIGURE_MAX}")
 
 
 def _covered(draft: Draft, asked: Quote) -> list[Allocation]:

@@ -25,7 +25,7 @@ DRY_RUN_ID = "~"
 def answer(account: str, lines: Sequence[Line], state: State, *, replayed: bool = False) -> dict[str, object]:
     """Return the answer to a command that wrote `lines`; `state` knows the items that they are about."""
     last = lines[-1].event
-    unit = _unit(last.data)
+    unit = _unit(lines[0].event.data, last.data)
     return {
         "account": account,
         "replayed": replayed,
@@ -38,7 +38,7 @@ def answer(account: str, lines: Sequence[Line], state: State, *, replayed: bool 
 
 def dry_answer(account: str, facts: Sequence[Fact], state: State) -> dict[str, object]:
     """Return what the answer would be; nothing was written, so nothing has an id."""
-    unit = _unit(facts[-1].data)
+    unit = _unit(facts[0].data, facts[-1].data)
     about = _about([(fact.kind, fact.data, fact.delta) for fact in facts], state)
     for view in about.values():
         if "id" in view:
@@ -66,11 +66,16 @@ def dry_answer(account: str, facts: Sequence[Fact], state: State) -> dict[str, o
 
 def _without_ids(value: object) -> object:
     """Return data in which every id that a real command would have got is None."""
-    if isinstance(value, dict):
-        return {key: _without_ids(entry) for key, entry in cast("dict[str, object]", value).items()}
     if isinstance(value, list):
         return [_without_ids(entry) for entry in cast("list[object]", value)]
-    return None if isinstance(value, str) and value.startswith(DRY_RUN_ID) else value
+    if not isinstance(value, dict):
+        return value
+    fields = cast("dict[str, object]", value)
+    return {key: None if _is_dry_id(key, entry) else _without_ids(entry) for key, entry in fields.items()}
+
+
+def _is_dry_id(key: str, entry: object) -> bool:
+    return key.endswith("_id") and isinstance(entry, str) and entry.startswith(DRY_RUN_ID)
 
 
 def free_answer() -> dict[str, object]:
@@ -83,8 +88,11 @@ def with_hash(line: Line) -> bytes:
     return b'%b,"hash":"%b"}' % (line.line[:-1], line.hash.encode())
 
 
-def _unit(data: Data) -> str:
-    return "credits" if isinstance(data, PlanChanged) else data.unit
+def _unit(first: Data, last: Data) -> str:
+    """Return the unit whose balance is shown: the last event's, and of a plan change, whatever it grants, the credits."""
+    if isinstance(last, PlanChanged) or (isinstance(first, PlanChanged) and isinstance(last, Granted)):
+        return "credits"
+    return last.unit
 
 
 def _about(events: Sequence[tuple[Kind, Data, dict[str, Figures]]], state: State) -> dict[str, dict[str, object]]:

@@ -1,0 +1,447 @@
+"""The law of all laws: whatever commands come, whatever the clock does, the domain and a ledger of coins agree.
+
+Hypothesis makes up catalogs, commands and jumps of the clock (onto the very instants at which holds, grants and periods
+end, and just before them). After every step the domain's account must look like the model's (`tests.domain.model`), and
+every check of a story holds: identities, replay, snapshots, cold decisions, answers, hash chain. Before a reserve, a
+check is asked, and must have told what comes.
+
+Plans change only within the first period, because the next one begins with a renewal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+import pytest
+from hypothesis import event, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from events.account import NO_USAGE, ZERO
+from events.decide import Decision
+from events.grants import Grant
+from events.instants import Instant, plus
+from tests.domain.books import FIGURES
+from tests.domain.model import Model, Plan
+from tests.domain.scenario import Story, judged
+from tests.domain.shop import (
+    START,
+    catalog,
+    change_plan,
+    consume,
+    direct,
+    granted,
+    line,
+    part,
+    refund,
+    release,
+    reserve,
+)
+
+DAY = 86_400
+PERIOD = 10 * DAY
+UNITS = ("credits", "minutes")
+DEFAULT_TTL = {"reel": 50, "video": 100}
+PRICE: dict[str, Callable[[int, bool], int]] = {
+    "image": lambda quantity, hd: quantity,
+    "reel": lambda quantity, hd: 2 * quantity,
+    "video": lambda quantity, hd: (1 + 3 * quantity) * (2 if hd else 1),
+    "export": lambda quantity, hd: quantity,
+    "upload": lambda quantity, hd: 0,
+}
+OPERATIONS = sorted(PRICE)
+
+amounts = st.integers(1, 12)
+quantities = st.integers(1, 4)
+picks = st.integers(0, 99)
+overages = st.sampled_from([None, "draw", "reject", "cap"])
+scopes = st.sampled_from([None, None, ("image",), ("image", "reel"), ("export",)])
+ttls = st.sampled_from([-1, -1, 1, 60, 3600, DAY])
+priced_lines = st.lists(st.tuples(st.sampled_from(["image", "reel", "video"]), quantities), min_size=1, max_size=3)
+
+
+def at(seconds: int) -> Instant:
+    return plus(START, seconds=seconds)
+
+
+class Accounts(RuleBasedStateMachine):
+    """One account, twice."""
+
+    sound = False
+    """Whether nothing has been found wrong so far, so that there is something to be checked at the end."""
+
+    @initialize(
+        allowance=st.integers(0, 15),
+        minutes=st.integers(0, 3),
+        trial=st.integers(0, 5),
+        overdraft=st.sampled_from([0, 4, 30]),
+        jobs=st.integers(0, 2),
+        holds=st.integers(1, 4),
+        grace=st.sampled_from([0, 20]),
+        renewal=st.sampled_from(["auto", "external"]),
+    )
+    def begin(
+        self, allowance: int, minutes: int, trial: int, overdraft: int, jobs: int, holds: int, grace: int, renewal: str
+    ) -> None:
+        common = f'interval = "10d"\nrenewal = "{renewal}"\nmax_open_holds = {holds}'
+        text = f"""
+            default_plan = "free"
+            [units.minutes]
+            [capacities.jobs]
+            [capacities.slots]
+            [plans.free]
+            rank = 0
+            allowance = {{ credits = {allowance}, minutes = {minutes} }}
+            capacity.jobs = {jobs}
+            trial = {{ credits = {trial}, expires_days = 2 }}
+            overdraft_limit = {overdraft}
+            {common}
+            [plans.plus]
+            rank = 1
+            allowance = {{ credits = {2 * allowance} }}
+            capacity = {{ jobs = {jobs + 1}, slots = 3 }}
+            {common}
+            [plans.twin]
+            rank = 1
+            allowance = {{ credits = {allowance + 3}, minutes = {minutes + 2} }}
+            overdraft_limit = {2 * overdraft}
+            {common}
+            [operations.image]
+            each = "1"
+            [operations.reel]
+            each = "2"
+            ttl_seconds = {DEFAULT_TTL["reel"]}
+            grace_seconds = {grace}
+            [operations.video]
+            base = "1"
+            each = "3"
+            multipliers.quality = {{ standard = "1", hd = "2" }}
+            occupies.jobs = 1
+            ttl_seconds = {DEFAULT_TTL["video"]}
+            [operations.export]
+            unit = "minutes"
+            each = "1"
+            [operations.upload]
+            occupies_each.slots = 1
+        """
+        period = PERIOD + (3 * DAY if renewal == "external" else 0)  # days of grace for the payment
+        free = Plan(0, {"credits": allowance, "minutes": minutes}, {"jobs": jobs}, overdraft, holds, trial, 2 * DAY)
+        plus_ = Plan(1, {"credits": 2 * allowance}, {"jobs": jobs + 1, "slots": 3}, 0, holds)
+        twin = Plan(1, {"credits": allowance + 3, "minutes": minutes + 2}, {}, 2 * overdraft, holds)
+        self.grace = {"reel": grace}
+        self.story = Story(catalog(text), thorough=False)
+        self.model = Model({"free": free, "plus": plus_, "twin": twin}, "free", period)
+        self.now = 0
+        self.names = 0
+
+    def fresh(self) -> str:
+        """An id that nobody has."""
+        self.names += 1
+        return f"n{self.names}"
+
+    def run(self, command: Any, act: Callable[[Model], str | None]) -> str | None:
+        """Let both do the same, and compare."""
+        model = deepcopy(self.model)
+        model.tick(self.now)
+        code = act(model)
+        self.sound = False
+        refusal = self.story.attempt(command)
+        assert (None if refusal is None else refusal.code) == code
+        event(f"{command.name}: {code or 'accepted'}")
+        if code is None:
+            self.model = model
+        self.compare()
+        self.sound = True
+        return code
+
+    def compare(self) -> None:
+        """Both look the same to a read now."""
+        model = deepcopy(self.model)
+        model.tick(self.now)
+        assert model.conserved()
+        account = self.story.read().account
+        for unit in UNITS:
+            told = account.figures.get(unit, ZERO)
+            assert {name: getattr(told, name) for name in FIGURES} == model.figures(unit)
+            usage = account.usage.get(unit, NO_USAGE)
+            assert (usage.used, usage.charged, usage.allowed) == (
+                model.used[unit],
+                model.charged[unit],
+                model.allowed[unit],
+            )
+        assert account.occupied == model.occupied()
+        assert self.pots(account.grants.values()) == self.model_pots(model)
+
+    def pots(self, grants: Any) -> list[tuple[object, ...]]:
+        """What can be drawn, in the order in which it is drawn."""
+        live: list[Grant] = [grant for grant in grants if grant.state != "expired" and grant.remaining]
+        return [
+            (each.kind, each.unit, each.state == "active", each.remaining, each.expires_at, each.operations)
+            for each in live
+        ]
+
+    def model_pots(self, model: Model) -> list[tuple[object, ...]]:
+        live = sorted((pot for pot in model.pots if pot.coins), key=lambda pot: pot.rank())
+        return [
+            (pot.kind, pot.unit, pot.state == "live", pot.coins, None if pot.ends is None else at(pot.ends), pot.scope)
+            for pot in live
+        ]
+
+    # -- time ------------------------------------------------------------------------------------------------------
+
+    @rule(seconds=st.sampled_from([1, 19, 31, 60, 3600, DAY]))
+    def time_passes(self, seconds: int) -> None:
+        self.to(self.now + seconds)
+
+    @rule(pick=picks, before=st.sampled_from([0, 0, 0, 1]))
+    def something_is_due(self, pick: int, before: int) -> None:
+        """The clock jumps onto one of the next instants at which something happens, or to a second before it."""
+        model = deepcopy(self.model)
+        model.tick(self.now)
+        boundaries = model.boundaries()[:3]
+        if boundaries:
+            self.to(max(self.now, boundaries[pick % len(boundaries)] - before))
+
+    def to(self, seconds: int) -> None:
+        self.now = seconds
+        self.story.at(at(seconds))
+        self.compare()
+
+    # -- plans and grants ------------------------------------------------------------------------------------------
+
+    @rule(plan=st.sampled_from(["free", "plus", "twin"]))
+    def the_plan_changes(self, plan: str) -> None:
+        if self.model.plan is None or self.now < self.model.opened + PERIOD:
+            self.run(change_plan(plan), lambda model: model.change_plan(plan))
+
+    @rule(
+        amount=amounts,
+        unit=st.sampled_from(["credits", "credits", "credits", "minutes"]),
+        kind=st.sampled_from(["promo", "purchase", "trial"]),
+        priority=st.sampled_from([None, None, 20, 30]),
+        starts=st.sampled_from([None, None, -5, 0, 60, 3600, DAY]),
+        ends=st.sampled_from([None, None, 0, 60, 61, 3600, DAY, PERIOD]),
+        scope=scopes,
+    )
+    def credits_are_granted(
+        self,
+        amount: int,
+        unit: str,
+        kind: Any,
+        priority: int | None,
+        starts: int | None,
+        ends: int | None,
+        scope: tuple[str, ...] | None,
+    ) -> None:
+        name = self.fresh()
+        begin = None if starts is None else self.now + starts
+        end = None if ends is None else self.now + ends
+        command = granted(
+            name,
+            amount,
+            unit=unit,
+            kind=kind,
+            priority=priority,
+            effective_at=None if begin is None else at(begin),
+            expires_at=None if end is None else at(end),
+            operations=scope,
+        )
+        self.run(
+            command,
+            lambda model: model.grant(name, unit, amount, kind, starts=begin, ends=end, scope=scope, priority=priority),
+        )
+
+    # -- holds -----------------------------------------------------------------------------------------------------
+
+    def dies(self, ttl: int | None, operations: list[str]) -> int | None:
+        """When a hold expires for good."""
+        if ttl is None:
+            return None
+        known = [DEFAULT_TTL[name] for name in operations if name in DEFAULT_TTL]
+        grace = max((self.grace.get(name, 30) for name in operations), default=30)
+        return self.now + (max(known, default=300) if ttl == -1 else ttl) + grace
+
+    def hold(self, asked: dict[str, Any], occupies: dict[str, int] | None, **fields: Any) -> None:
+        """Reserve what is asked for, after a check that must agree."""
+        name = self.fresh()
+        unit, lines, needs = self.priced(asked)
+        all_needs = dict(needs)
+        for capacity, count in (occupies or {}).items():
+            all_needs[capacity] = all_needs.get(capacity, 0) + count
+        ttl, overage = fields["ttl_seconds"], fields["overage"]
+        dies = self.dies(ttl, [operation for operation, _ in lines if operation is not None])
+        verdict = None if ttl is None else self.story.check(**asked, capacity=occupies)
+        command = reserve(name, **asked, occupies=occupies, **fields)
+        code = self.run(
+            command,
+            lambda model: model.reserve(name, unit, lines, all_needs, dies=dies, overage=overage or "draw"),
+        )
+        if verdict is None:
+            return
+        assert verdict.allowed == (code is None)
+        assert verdict.cost == sum(amount for _, amount in lines)
+        assert code is None or verdict.reasons[0] == code
+        if code == "insufficient_credits":
+            self.promised(command, verdict.earliest_affordable_at)
+
+    def priced(self, asked: dict[str, Any]) -> tuple[str, list[tuple[str | None, int]], dict[str, int]]:
+        """The unit, the amount of each line and what they occupy, by the catalog of this machine."""
+        if "amount" in asked:
+            return asked["unit"], [(None, asked["amount"])], {}
+        each = asked.get("lines") or [asked]
+        lines: list[tuple[str | None, int]] = []
+        needs: dict[str, int] = {}
+        for entry in each:
+            fields = entry if isinstance(entry, dict) else {"operation": entry.operation, "quantity": entry.quantity}
+            operation, quantity = fields["operation"], fields["quantity"]
+            lines.append((operation, PRICE[operation](quantity, bool(fields.get("params")))))
+            if operation == "video":
+                needs["jobs"] = needs.get("jobs", 0) + 1
+            if operation == "upload":
+                needs["slots"] = needs.get("slots", 0) + quantity
+        return "minutes" if lines[0][0] == "export" else "credits", lines, needs
+
+    def promised(self, command: Any, earliest: Instant | None) -> None:
+        """What a denial says about the future comes true, if nothing else happens before the period ends."""
+        end = self.story.state.account.period_end or at(self.now + PERIOD)
+        if not self.story.state.exists:
+            return
+        told = judged(self.story.state, command, earliest, self.story.catalog, "n") if earliest else None
+        if earliest is not None and earliest < end:
+            assert isinstance(told, Decision), "it was promised to be affordable by then"
+        for pot in self.model.pots:
+            if pot.state != "waiting" or pot.starts <= self.now or at(pot.starts) >= min(earliest or end, end):
+                continue
+            if all(job.dies is None or job.dies > pot.starts for job in self.model.jobs.values() if job.held):
+                sooner = judged(self.story.state, command, at(pot.starts), self.story.catalog, "n")
+                assert not isinstance(sooner, Decision), "it is affordable sooner than was promised"
+
+    @rule(
+        amount=st.integers(0, 12),
+        unit=st.sampled_from(["credits", "credits", "minutes"]),
+        occupies=st.sampled_from([{"jobs": 1}, {"slots": 2}, {"jobs": 1, "slots": 1}]),
+        bare=st.booleans(),
+        ttl=ttls,
+        overage=overages,
+    )
+    def an_amount_is_held(
+        self, amount: int, unit: str, occupies: dict[str, int], bare: bool, ttl: int, overage: str | None
+    ) -> None:
+        self.hold(
+            {"amount": amount, "unit": unit}, None if bare and amount else occupies, ttl_seconds=ttl, overage=overage
+        )
+
+    @rule(name=st.sampled_from(OPERATIONS), quantity=quantities, hd=st.booleans(), ttl=ttls, overage=overages)
+    def an_operation_is_held(self, name: str, quantity: int, hd: bool, ttl: int, overage: str | None) -> None:
+        params = {"quality": "hd"} if hd and name == "video" else None
+        asked = {"operation": name, "quantity": quantity, "params": params}
+        self.hold(asked, None, ttl_seconds=ttl, overage=overage)
+
+    @rule(lines=priced_lines, ttl=ttls, overage=overages)
+    def several_operations_are_held(self, lines: list[tuple[str, int]], ttl: int, overage: str | None) -> None:
+        self.hold({"lines": tuple(line(*each) for each in lines)}, None, ttl_seconds=ttl, overage=overage)
+
+    @rule(quantity=st.integers(1, 3))
+    def a_slot_is_taken(self, quantity: int) -> None:
+        self.hold({"operation": "upload", "quantity": quantity, "params": None}, None, ttl_seconds=None, overage=None)
+
+    def some_job(self, pick: int, *, rarely_ended: bool = True) -> str:
+        """The id of a hold, mostly of an open one."""
+        model = deepcopy(self.model)
+        model.tick(self.now)
+        alive = [name for name, job in model.jobs.items() if job.state == "open"]
+        jobs = alive if alive and not (rarely_ended and pick % 10 == 0) else list(model.jobs)
+        return jobs[pick % len(jobs)] if jobs else "none"
+
+    @precondition(lambda self: self.model.jobs)
+    @rule(pick=picks, amount=st.one_of(st.none(), st.integers(0, 15)), final=st.booleans())
+    def a_step_is_charged(self, pick: int, amount: int | None, final: bool) -> None:
+        name = self.some_job(pick)
+        if amount == 0 and not final:
+            amount = None
+        charges = None if amount is None else [(None, amount)]
+        self.run(consume(name, amount=amount, final=final), lambda model: model.consume(name, charges, final=final))
+
+    @precondition(lambda self: self.model.jobs)
+    @rule(
+        pick=picks,
+        amounts=st.lists(st.integers(0, 9), min_size=1, max_size=3),
+        turned=st.booleans(),
+        final=st.booleans(),
+    )
+    def lines_are_charged(self, pick: int, amounts: list[int], turned: bool, final: bool) -> None:
+        name = self.some_job(pick)
+        count = len(self.model.jobs[name].coins) if name in self.model.jobs else 1
+        charges: list[tuple[int | None, int]] = list(enumerate(amounts[:count]))
+        if turned:
+            charges.reverse()
+        parts = tuple(part(index or 0, amount) for index, amount in charges)
+        self.run(consume(name, lines=parts, final=final), lambda model: model.consume(name, charges, final=final))
+
+    @precondition(lambda self: any(job.operations[0] == "reel" for job in self.model.jobs.values()))
+    @rule(pick=picks, quantity=quantities, final=st.booleans())
+    def a_quantity_is_charged(self, pick: int, quantity: int, final: bool) -> None:
+        jobs = [name for name, job in self.model.jobs.items() if job.operations == ["reel"]]
+        if jobs:
+            name = jobs[pick % len(jobs)]
+            charges: list[tuple[int | None, int]] = [(0, 2 * quantity)]
+            command = consume(name, quantity=quantity, final=final)
+            self.run(command, lambda model: model.consume(name, charges, final=final))
+
+    @precondition(lambda self: self.model.jobs)
+    @rule(pick=picks)
+    def a_hold_is_released(self, pick: int) -> None:
+        name = self.some_job(pick)
+        self.run(release(name), lambda model: model.release(name))
+
+    # -- consumption -----------------------------------------------------------------------------------------------
+
+    @rule(lines=priced_lines, amount=st.one_of(st.none(), amounts), export=st.booleans())
+    def work_is_paid_at_once(self, lines: list[tuple[str, int]], amount: int | None, export: bool) -> None:
+        name = self.fresh()
+        asked: dict[str, Any] = {"lines": tuple(line(*each) for each in lines)}
+        if export:
+            asked = {"operation": "export", "quantity": lines[0][1]}
+        elif amount is not None:
+            asked = {"amount": amount, "unit": "credits"}
+        unit, priced, needs = self.priced(asked)
+        self.run(direct(name, **asked), lambda model: model.direct(name, unit, priced, needs))
+
+    @precondition(lambda self: self.model.bills)
+    @rule(pick=picks, amount=st.one_of(st.none(), st.integers(0, 9)), latest=st.booleans())
+    def work_is_refunded(self, pick: int, amount: int | None, latest: bool) -> None:
+        names = list(self.model.bills)
+        name = names[-1] if latest else names[pick % len(names)]
+        self.run(refund(name, amount=amount), lambda model: model.refund(name, amount))
+
+    @precondition(lambda self: self.model.jobs or self.model.bills)
+    @rule(pick=picks, hold=st.booleans())
+    def an_id_is_used_again(self, pick: int, hold: bool) -> None:
+        names = [*self.model.jobs, *(name for name in self.model.bills if ":" not in name)]
+        name = names[pick % len(names)]
+        lines: list[tuple[str | None, int]] = [(None, 1)]
+        dies = self.now + 90
+        if hold:
+            self.run(
+                reserve(name, amount=1, ttl_seconds=60),
+                lambda model: model.reserve(name, "credits", lines, {}, dies=dies, overage="draw"),
+            )
+        else:
+            self.run(direct(name, amount=1), lambda model: model.direct(name, "credits", lines, {}))
+
+    def teardown(self) -> None:
+        """At the end the whole log is read again, and every answer built again."""
+        if self.sound:
+            self.story.check_history()
+
+
+@pytest.mark.timeout(600)  # a failure is made small before it is told
+class TestAccounts(Accounts.TestCase):
+    settings = settings(max_examples=400, stateful_step_count=40, deadline=None)
+
+
+@pytest.mark.soak
+class TestAccountsForLong(Accounts.TestCase):
+    settings = settings(max_examples=20_000, stateful_step_count=60, deadline=None)
