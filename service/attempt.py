@@ -35,6 +35,10 @@ class Attempt(Generic[Caller]):
         self.head_after = head
         self._base = base
         self.states: dict[str, State] = {}
+        self.read: dict[str, State] = {}
+        """Accounts that were read for this attempt."""
+        self.spoiled: set[str] = set()
+        """Accounts that are not to be remembered: another attempt that was thrown away left its traces in them."""
         self.refused: list[tuple[Caller, Refusal]] = []
         self._lines: list[Line] = []
         self._keys: list[bytes | None] = []
@@ -54,6 +58,11 @@ class Attempt(Generic[Caller]):
     def writes(self) -> bool:
         """Whether there is anything to append."""
         return bool(self._lines)
+
+    @property
+    def judges(self) -> bool:
+        """Whether anything was said about an account: all but a free operation is only true on the present head."""
+        return bool(self._lines or self.refused) or any(not outcome.free for _, outcome in self._shown)
 
     def stand_alone(self) -> None:
         """Let go of the attempt that this one was decided on: it is in the log."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 
 from events.account import Account
-from service.outages import Outage, Overloaded
+from service.outages import Overloaded
 from service.recall import decode_account
 from service.store.log import Log
 
@@ -46,9 +46,9 @@ class Snapshots:
             futures = [self._waiting.pop(key) for key in keys]
             try:
                 found = await self._log.snapshots(keys)
-            except Outage as outage:
+            except Exception as error:  # noqa: BLE001 - whatever it is, the readers get an answer
                 for future in futures:
-                    future.set_exception(outage)
+                    future.set_exception(error)
                     future.exception()  # a reader that went away leaves nobody to take it
                 continue
             for (_, account), future in zip(keys, futures, strict=True):

@@ -15,6 +15,7 @@ What can go wrong, and what happens:
 - The outcome of the call is unknown (`Unavailable`): the same batch is sent again at the same head, where it can be
   written only once. After `PATIENCE_SECONDS` the callers get 503 and look their keys up.
 - A refusal is only given when the log, at the head that it was decided on, does not have its key.
+- A bug comes up: the commands of the batch are taken one by one, so that only the one that it is about fails.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ class Pending:
     digest: bytes | None
     new_id: str
     future: asyncio.Future[Outcome]
+    answered: bool = False
 
     def go_on_alone(self) -> None:
         """The caller went away; the command goes on, and whoever comes with the same key waits for it."""
@@ -78,6 +80,7 @@ class Step:
 
     attempt: Attempt[Pending]
     todo: list[Pending]
+    appending: asyncio.Task[Written | Stale | KnownKeys | KnownItems] | None = None
 
 
 class Writer:
@@ -102,6 +105,7 @@ class Writer:
         self._cache = StateCache()
         self._head: Head | None = None
         self._suspects: list[tuple[str, Key]] = []
+        self._one_by_one = 0
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -141,9 +145,12 @@ class Writer:
             return None
         except asyncio.CancelledError:
             if future.cancelled():
-                return None  # its caller went away
+                await asyncio.sleep(0)  # its caller went away, and leaves a new future behind as soon as it knows
+                return None
             raise
         if not same:
+            if outcome.free:
+                return None  # a free operation takes no key
             raise mismatch(request)
         return outcome if outcome.replayed or outcome.free else replace(outcome, replayed=True)
 
@@ -169,17 +176,22 @@ class Writer:
 
     def _answer(self, pending: Pending, outcome: Outcome) -> None:
         """Give the caller, and those who wait with the same key, the outcome."""
-        if pending.digest is not None:
-            self._in_flight.pop(pending.digest, None)
-        if not pending.future.done():
+        if self._leaves(pending):
             pending.future.set_result(outcome)
 
     def _fail(self, pending: Pending, error: Exception) -> None:
         """Give the caller, and those who wait with the same key, the refusal or outage."""
+        if self._leaves(pending):
+            pending.future.set_exception(error)
+
+    def _leaves(self, pending: Pending) -> bool:
+        """Let go of a command whose outcome is known; returns whether somebody still waits for it."""
+        if pending.answered:
+            return False  # the next command with its key may be in flight by now
+        pending.answered = True
         if pending.digest is not None:
             self._in_flight.pop(pending.digest, None)
-        if not pending.future.done():
-            pending.future.set_exception(error)
+        return not pending.future.done()
 
     async def _run(self) -> None:
         try:
@@ -191,6 +203,9 @@ class Writer:
 
     def _take(self) -> list[Pending]:
         size = min(len(self._queue), BATCH_COMMANDS_MAX)
+        if self._one_by_one:
+            size = 1
+            self._one_by_one -= 1
         return [self._queue.popleft() for _ in range(size)]
 
     async def _bring_home(self, step: Step | None) -> Step | None:
@@ -203,13 +218,14 @@ class Writer:
         try:
             for _ in range(ATTEMPTS_MAX):
                 if step is None:
-                    step = await self._prepare(todo, None)
-                appending = asyncio.create_task(self._commit(step.attempt))
+                    step = await self._prepare(todo, await self._at_head())
+                appending = step.appending or await self._send(step)
                 ahead = await self._look_ahead(step.attempt)
                 result = await appending
                 if isinstance(result, Written):
-                    if ahead is not None:
+                    if ahead is not None:  # before the callers wake up and take their time
                         ahead.attempt.stand_alone()
+                        await self._send(ahead)
                     await self._conclude(step.attempt, result.known)
                     return ahead
                 self._put_back(ahead)
@@ -218,13 +234,27 @@ class Writer:
                 if not todo:
                     return None
                 step = None
-            raise Unavailable("other writers are too busy on this partition")
+            self._give_up(todo, ahead, Unavailable("other writers are too busy on this partition"))
         except Outage as outage:
-            self._give_up(todo, ahead, outage)
+            self._put_back(ahead)
+            todo = [*todo, *self._queue]  # who waits behind would be as patient, and then hear the same
+            self._queue.clear()
+            self._give_up(todo, None, outage)
         except Exception:  # noqa: BLE001 - whatever it is, the callers get an answer
             _log.exception("partition %s: a batch of %s commands failed", self._partition, len(todo))
-            self._give_up(todo, ahead, Unavailable("the ledger failed on this batch; look the key up or send it again"))
+            self._put_back(ahead)
+            if len(todo) > 1:
+                self._separate(todo)
+            else:
+                self._give_up(todo, None, Unavailable("the ledger failed on this command; look its key up"))
         return None
+
+    def _separate(self, todo: list[Pending]) -> None:
+        """Queue the commands of a batch that failed, one by one, so that only the one that it is about fails again."""
+        self._forget()
+        left = [pending for pending in todo if not pending.answered]
+        self._queue.extendleft(reversed(left))
+        self._one_by_one = len(left)
 
     def _give_up(self, todo: list[Pending], ahead: Step | None, outage: Outage) -> None:
         self._put_back(ahead)
@@ -240,13 +270,16 @@ class Writer:
 
     async def _look_ahead(self, base: Attempt[Pending]) -> Step | None:
         """Decide what waits as if `base` were written, which the append of `base` will tell."""
-        if not self._queue or not base.writes:
+        if not self._queue or not base.writes or self._one_by_one:
             return None
         todo = self._take()
+        attempt = self._begin(base.head_after, base)
         try:
-            return await self._prepare(todo, base)
+            return await self._prepare(todo, attempt)
         except Exception as error:  # noqa: BLE001 - it will come up again when the batch has its turn
             _log.debug("partition %s: nothing was decided ahead: %s", self._partition, error)
+            base.spoiled.update(attempt.accounts())  # their items in memory are shared with what was thrown away
+            self._cache.drop(base.spoiled)
             self._queue.extendleft(reversed(todo))
             return None
 
@@ -254,23 +287,34 @@ class Writer:
         self._head = None
         self._cache.clear()
 
-    async def _prepare(self, todo: list[Pending], base: Attempt[Pending] | None) -> Step:
-        """Decide commands on the head that is known, or on the one that `base` leads to."""
-        if base is not None:
-            head = base.head_after
-        else:
-            if self._head is None:
-                self._head = await self._patiently(lambda: self._store.head(self._partition))
-            head = self._head
-        attempt: Attempt[Pending] = Attempt(self._partition, head, max(self._clock(), head.recorded_at), base)
-        todo = [pending for pending in todo if not pending.future.done()]
+    async def _at_head(self) -> Attempt[Pending]:
+        """Begin on the head that is known, or else on the one that the log has."""
+        if self._head is None:
+            self._head = await self._patiently(lambda: self._store.head(self._partition))
+        return self._begin(self._head)
+
+    def _begin(self, head: Head, base: Attempt[Pending] | None = None) -> Attempt[Pending]:
+        return Attempt(self._partition, head, max(self._clock(), head.recorded_at), base)
+
+    async def _prepare(self, todo: list[Pending], attempt: Attempt[Pending]) -> Step:
+        """Decide commands, on top of what the attempt begins with."""
+        todo = [pending for pending in todo if not pending.answered]
         await self._decide(attempt, todo)
         return Step(attempt, todo)
+
+    async def _send(self, step: Step) -> asyncio.Task[Written | Stale | KnownKeys | KnownItems]:
+        """Start to append a step, and see its bytes leave before anything else keeps the loop busy."""
+        step.appending = asyncio.create_task(self._commit(step.attempt))
+        for _ in range(2):  # the task starts in the first turn of the loop, the transport writes in the second
+            await asyncio.sleep(0)
+        return step.appending
 
     async def _commit(self, attempt: Attempt[Pending]) -> Written | Stale | KnownKeys | KnownItems:
         absent = [pending.digest for pending, _ in attempt.refused if pending.digest is not None]
         batch = attempt.batch(absent)
-        return await (self._append(batch) if batch.events else self._check(batch))
+        if batch.events:
+            return await self._append(batch)
+        return await self._check(batch) if attempt.judges else Written(frozenset())
 
     async def _recover(self, step: Step, result: Stale | KnownKeys | KnownItems) -> list[Pending]:
         """Learn from a failed append; returns the commands that have to be decided again."""
@@ -296,7 +340,7 @@ class Writer:
                 if command.account in missing.accounts_blocked:
                     later.append(pending)
                     continue
-                state = attempt.state(command.account) or self._cache.get(command.account)
+                state = self._state(attempt, command.account)
                 if state is None:
                     missing.account(command)
                     later.append(pending)
@@ -337,7 +381,8 @@ class Writer:
             if row.what == "account":
                 states[row.account] = State(decode_account(row.state))
         for account in missing.accounts:
-            self._cache.put(account, states.get(account) or State.unknown(account))
+            state = attempt.read[account] = states.get(account) or State.unknown(account)
+            self._cache.put(account, state)
         for account, key in items:
             self._known(attempt, account).setdefault(key, None)
         for row in rows:
@@ -348,12 +393,16 @@ class Writer:
                 if known.get(key) is None:
                     known[key] = item
             elif row.what == "next_due":
-                state = attempt.state(row.account) or self._cache.get(row.account)
+                state = self._state(attempt, row.account)
                 if state is not None:
                     state.holds_due = (attempt.now, row.due_at)
 
+    def _state(self, attempt: Attempt[Pending], account: str) -> State | None:
+        """Return what is known of an account; the cache may be too small for all that a batch has read."""
+        return attempt.state(account) or attempt.read.get(account) or self._cache.get(account)
+
     def _known(self, attempt: Attempt[Pending], account: str) -> dict[Key, object]:
-        state = attempt.state(account) or self._cache.get(account)
+        state = self._state(attempt, account)
         return {} if state is None else state.known  # type: ignore[return-value]  # filled with decoded items only
 
     async def _append(self, batch: Batch) -> Written | Stale | KnownKeys | KnownItems:
@@ -377,17 +426,17 @@ class Writer:
         return await self._patiently(send)
 
     async def _check(self, batch: Batch) -> Written | Stale:
-        """Make sure, when there is nothing to write, that the refusals were decided on the present head."""
-        if not batch.absent_keys:
-            return Written(frozenset())
-        position, known = await self._patiently(lambda: self._store.known_keys(self._partition, batch.absent_keys))
-        return Written(known) if position == batch.head.position else Stale()
+        """Make sure, when there is nothing to write, that all was decided on the present head."""
+        head, known = await self._patiently(lambda: self._store.known_keys(self._partition, batch.absent_keys))
+        same = (head.position, head.hash) == (batch.head.position, batch.head.hash)
+        return Written(known) if same else Stale()
 
     async def _conclude(self, attempt: Attempt[Pending], known: frozenset[bytes]) -> None:
         """The batch is in the log: keep the states, and answer everybody."""
         self._head = attempt.head_after
         for account, state in attempt.states.items():
             self._cache.put(account, state)
+        self._cache.drop(attempt.spoiled)
         for pending, outcome in attempt.outcomes():
             self._answer(pending, outcome)
         for pending, refusal in attempt.refused:
@@ -408,9 +457,13 @@ class Writer:
     async def _answer_first(self, pending: Pending) -> None:
         """Answer with the first outcome of the key, or with a mismatch."""
         request = pending.request
-        first = await self._patiently(
-            lambda: recall(self._store, self._partition, request.command.account, request.key)
-        )
+        try:
+            first = await self._patiently(
+                lambda: recall(self._store, self._partition, request.command.account, request.key)
+            )
+        except Outage as outage:
+            self._fail(pending, outage)
+            return
         if first is None or first.lines[0].event.command.fingerprint != request.fingerprint:
             self._fail(pending, mismatch(request))
         else:
@@ -418,8 +471,8 @@ class Writer:
 
     async def _catch_up(self, head: Head) -> None:
         """Take over the head that another writer left, and forget the accounts that it touched."""
-        self._head, touched = await self._patiently(lambda: self._store.touched(self._partition, head.position))
-        if self._head.position < head.position:
+        self._head, touched = await self._patiently(lambda: self._store.touched(self._partition, head))
+        if touched is None:  # the history that this writer knows is not the log's
             self._cache.clear()
         else:
             self._cache.drop(touched)

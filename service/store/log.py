@@ -25,10 +25,12 @@ _SQL = statements("log.sql")
 
 CONNECTIONS = 8
 COMMAND_TIMEOUT_SECONDS = 10.0
+NO_LEDGER = "the database has no ledger; run `credit-ledger migrate`"
 BROKEN = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the server ended the connection in the very moment in which a statement was sent
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
@@ -174,7 +176,7 @@ class Log:
 
     @classmethod
     async def connect(cls, database_url: str, *, connections: int = CONNECTIONS) -> Log:
-        """Connect as the application's role; raises Unavailable when the database cannot be reached."""
+        """Connect as the application's role; raises Unavailable, and LookupError when the server has no ledger."""
         try:
             pool = await asyncpg.create_pool(
                 database_url,
@@ -187,6 +189,8 @@ class Log:
             )
         except BROKEN as error:
             raise Unavailable("the database cannot be reached") from error
+        except asyncpg.InvalidParameterValueError as error:  # no ledger was ever migrated here, so there is no role
+            raise LookupError(NO_LEDGER) from error
         return cls(pool)
 
     async def close(self) -> None:
@@ -210,10 +214,13 @@ class Log:
 
     async def identity(self) -> tuple[str, int]:
         """Return the ledger's id and its number of partitions."""
-        async with self.connection() as connection:
-            row = await connection.fetchrow(_SQL["identity"])
+        try:
+            async with self.connection() as connection:
+                row = await connection.fetchrow(_SQL["identity"])
+        except asyncpg.UndefinedTableError:
+            row = None
         if row is None:
-            raise LookupError("the database has no ledger; run `credit-ledger migrate`")
+            raise LookupError(NO_LEDGER)
         return row["id"], row["partitions"]
 
     async def append(self, batch: Batch) -> Written | Stale | KnownKeys | KnownItems:
@@ -253,11 +260,11 @@ class Log:
             row = await connection.fetchrow(_SQL["head"], partition)
         return _head(row)
 
-    async def touched(self, partition: int, position: int) -> tuple[Head, list[str]]:
-        """Return the head, and the accounts whose events stand behind `position`."""
+    async def touched(self, partition: int, known: Head) -> tuple[Head, list[str] | None]:
+        """Return the head, and the accounts whose events stand behind the head `known`; None when it is gone."""
         async with self.connection() as connection:
-            row = await connection.fetchrow(_SQL["touched"], partition, position)
-        return _head(row), list(row["accounts"]) if row else []
+            row = await connection.fetchrow(_SQL["touched"], partition, known.position, bytes.fromhex(known.hash))
+        return _head(row), list(row["accounts"]) if row and row["follows"] else None
 
     async def load(
         self, partition: int, accounts: Sequence[str], items: Sequence[tuple[str, Key]], due: dict[str, Instant]
@@ -287,12 +294,11 @@ class Log:
             for row in rows
         ]
 
-    async def known_keys(self, partition: int, keys: Sequence[bytes]) -> tuple[int, frozenset[bytes]]:
-        """Return the position of the head, and those of `keys` that the log has."""
+    async def known_keys(self, partition: int, keys: Sequence[bytes]) -> tuple[Head, frozenset[bytes]]:
+        """Return the head, and those of `keys` that the log has."""
         async with self.connection() as connection:
             row = await connection.fetchrow(_SQL["keys"], partition, keys)
-        assert row is not None  # noqa: S101 - every partition has a head
-        return row["position"], frozenset(row["keys"])
+        return _head(row), frozenset(row["keys"] if row else ())
 
     async def position_of_key(self, partition: int, key: bytes) -> int | None:
         """Return the position of a command's first event, or None when the log has no such key."""

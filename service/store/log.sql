@@ -9,8 +9,11 @@ from ledger.append(
 select position, hash, recorded_at from ledger.heads where partition = $1
 
 -- name: touched
--- The accounts that other writers touched behind a position, with the head as of the same instant.
+-- The accounts that other writers touched behind a position, with the head as of the same instant. `follows` is false
+-- when the line at the position is not the one of the hash: the log is another one, as after a backup was restored.
 select h.position, h.hash, h.recorded_at,
+       $2 = 0 or exists (select from ledger.events e
+                         where e.partition = $1 and e.position = $2 and e.hash = $3) as follows,
        array(select distinct e.account from ledger.events e
              where e.partition = $1 and e.position > $2 and e.position <= h.position) as accounts
 from ledger.heads h where h.partition = $1
@@ -37,7 +40,7 @@ from unnest($6::text[]) as d (account)
 
 -- name: keys
 -- Which of some keys the log has, with the head as of the same instant.
-select h.position,
+select h.position, h.hash, h.recorded_at,
        array(select e.key from ledger.events e where e.partition = $1 and e.key = any ($2)) as keys
 from ledger.heads h where h.partition = $1
 

@@ -78,7 +78,7 @@ class Accounts(RuleBasedStateMachine):
         trial=st.integers(0, 5),
         overdraft=st.sampled_from([0, 4, 30]),
         jobs=st.integers(0, 2),
-        holds=st.integers(1, 4),
+        holds=st.integers(1, 6),
         grace=st.sampled_from([0, 20]),
         renewal=st.sampled_from(["auto", "external"]),
     )

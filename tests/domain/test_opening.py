@@ -75,6 +75,7 @@ def test_the_period_runs_from_the_instant_of_opening_to_the_same_day_of_the_next
     data = story.data("opened")
     assert data.anchor == data.period_start == "2027-01-31T10:00:00.000000Z"
     assert data.period_end == "2027-02-28T10:00:00.000000Z"
+    assert story.state.account.opened_at == data.period_start
     assert story.data("plan").expires_at == data.period_end
 
 
@@ -130,3 +131,5 @@ class TestFreeOperations:
         lines = (line("post", 9), line("image", 2))
         story = given(granted("g", 5)).when(reserve(lines=lines)).then("hold", available=3, reserved=2)
         assert [each.amount for each in story.data("hold").lines] == [0, 2]
+        minutes = given(opened("basic")).when(reserve(lines=(line("post"), line("export", 3)))).then("hold")
+        minutes.balance("minutes", available=7, reserved=3)
