@@ -246,6 +246,7 @@ class Story:
 
     def read(self) -> State:
         """The account as a read sees it now."""
+        assert self._refusal_seen, f"the test did not expect the refusal {self.refusal!r}"
         return due_facts(self.state, self.now, self.catalog)[0]
 
     def check(self, **asked: Any) -> Verdict:
@@ -300,6 +301,7 @@ def new(catalog: Catalog = SHOP) -> Story:
 
 
 def judged(state: State, command: Command, now: Instant, catalog: Catalog, new_id: str) -> Decision | Refusal:
+    """What becomes of a command: a decision or a refusal."""
     try:
         return decide(state, command, now, catalog, new_id)
     except Refusal as refusal:

@@ -150,6 +150,10 @@ class TestEarliestAffordableAt:
         assert self.when_for(story, amount=12) == AT_11
         assert self.when_for(story, amount=13) is None
 
+    def test_it_is_the_first_such_start_whatever_the_grants_are_called(self) -> None:
+        story = self.paid(granted("a", 5, effective_at=AT_11), granted("b", 5, effective_at=AT_10))
+        assert self.when_for(story, amount=5) == AT_10
+
     def test_what_has_ended_by_then_does_not_count(self) -> None:
         story = self.paid(granted("a", 5, expires_at=AT_10), granted("b", 5, effective_at=AT_10))
         assert self.when_for(story, amount=6) is None

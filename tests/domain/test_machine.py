@@ -444,4 +444,4 @@ class TestAccounts(Accounts.TestCase):
 
 @pytest.mark.soak
 class TestAccountsForLong(Accounts.TestCase):
-    settings = settings(max_examples=20_000, stateful_step_count=60, deadline=None)
+    settings = settings(max_examples=5_000, stateful_step_count=60, deadline=None)

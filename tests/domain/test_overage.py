@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.domain.scenario import Story, given
-from tests.domain.shop import consume, direct, granted, opened, part, release, reserve
+from tests.domain.shop import consume, direct, granted, line, opened, part, release, reserve
 
 
 class TestOverage:
@@ -58,6 +58,12 @@ class TestOverage:
         story.when(consume(lines=(part(0, 12),), final=False)).then("partial", scoped=44, available=4)
         story.when(consume(amount=5)).then("settle", scoped=44, available=0)
         assert story.data("settle").unfunded == 1
+
+    def test_what_was_drawn_beyond_the_hold_says_for_which_line(self) -> None:
+        story = given(granted("g", 20), reserve(lines=(line("image", 2), line("image", 2))))
+        story.when(consume(lines=(part(1, 5), part(0, 3)))).then("settle", available=12)
+        entries = [(entry.line, entry.amount, entry.excess) for entry in story.data("settle").allocation]
+        assert entries == [(1, 2, False), (0, 2, False), (1, 3, True), (0, 1, True)]
 
     def test_reject_refuses_the_step_and_the_hold_stays_open(self) -> None:
         story = self.held("reject").when(consume(amount=7)).then_refused("exceeds_reservation", held=6, shortfall=1)

@@ -119,6 +119,11 @@ class TestLines:
         )
         story.when(reserve(lines=(line("image", 4), line("image", 4)))).then("hold", available=0, scoped=0, reserved=8)
 
+    def test_nor_by_three(self) -> None:
+        story = given(granted("g", 9)).when(reserve(lines=(line("image", 4), line("image", 4), line("image", 2))))
+        story.then_refused("insufficient_credits", available=9, shortfall=1)
+        story.when(reserve(lines=(line("image", 4), line("image", 4), line("image", 1)))).then("hold", available=0)
+
     def test_all_lines_are_of_one_unit(self) -> None:
         story = given(opened("basic"))
         story.when(reserve(lines=(line("image"), line("export")))).then_refused("invalid_request")
