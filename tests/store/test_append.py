@@ -115,10 +115,8 @@ async def test_partitions_do_not_know_each_other(log: Log, database_url: str) ->
 
 
 async def test_a_key_that_the_log_has_is_named_and_nothing_is_written(log: Log, database_url: str) -> None:
-    """Only a key that the partition has; a hash that another partition has too is none of its business."""
     first = whole_batch()
     await log.append(first)
-    await log.append(batch(partition=PARTITION + 1, events=lines(0, 1, keys=[OTHER_KEY])))
     before = await stored(database_url)
     again = batch(
         after(first),

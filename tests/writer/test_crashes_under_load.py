@@ -145,7 +145,7 @@ async def test_20_kills_of_postgresql_under_load_lose_nothing(cluster: Cluster, 
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(10))
 async def test_many_kills_of_anything_lose_nothing(cluster: Cluster, url: str, seed: int) -> None:
     await kill_services(url, 30, seed)
     await kill_postgresql(cluster, await cluster.clone(), 30, seed)
