@@ -246,6 +246,17 @@ class TestTransactions:
         assert settle["actor"] == {"id": "tester", "via": "test"}
         assert [row["type"] for row in self.rows(story)][1:] == ["granted", "reserved", "consumed", "refunded"]
 
+    def test_the_amount_of_a_step_is_what_it_charged(self) -> None:
+        story = given(granted("g", 5), reserve(amount=5), consume(amount=9))
+        assert self.rows(story)[-1]["amount"] == 5
+
+    def test_a_reservation_is_not_another_whose_id_begins_like_it(self) -> None:
+        story = given(
+            granted("g", 9), reserve("a", amount=1), reserve("ab", amount=1), consume("ab", amount=1, final=False)
+        )
+        rows = [each for each in story.log if is_about(each, operation=None, reservation="a", reference=None)]
+        assert [each.event.kind for each in rows] == ["hold"]
+
     def test_filters_find_what_is_about_an_operation_a_reservation_or_a_reference(self) -> None:
         story = given(
             granted("g", 20, reference="ref"), reserve("a", lines=(line("image"), line("reel")), reference="ref")

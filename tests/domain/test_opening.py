@@ -32,6 +32,7 @@ def test_a_first_reserve_opens_the_account_on_the_default_plan_with_allowance_an
     )
     story.balance("minutes", available=5)
     assert story.answered()["plan"]["plan"] == "free"
+    assert "grant" not in story.answered(), "the trial is part of the opening, nobody asked for a grant"
     assert story.answered()["reservation"]["held"] == 7
 
 

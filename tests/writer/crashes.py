@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 import msgspec
@@ -192,6 +193,11 @@ class Cluster:
     async def clone(self) -> str:
         """The URL of a database of its own."""
         return await clone_template(self._url)
+
+    async def drop(self, url: str) -> None:
+        """Deletes a clone; after a crash PostgreSQL brings every file that it has to the disk again."""
+        name = urlsplit(url).path.removeprefix("/")
+        await execute(self._url, f'DROP DATABASE "{name}" WITH (FORCE)')
 
     async def kill(self) -> None:
         """Kills the postmaster and all its processes; the postmaster is stopped first, so that it starts no others."""

@@ -53,14 +53,15 @@ async def spawn() -> AsyncGenerator[Spawn]:
 
 
 @pytest.fixture
-async def url(cluster: Cluster) -> str:
+async def url(cluster: Cluster) -> AsyncGenerator[str]:
     """A database with an account and a hold."""
     url = await cluster.clone()
     async with AsyncExitStack() as stack:
         ledger = await opened(stack, url)
         for request in BEFORE:
             await ledger.execute(request)
-    return url
+    yield url
+    await cluster.drop(url)
 
 
 async def opened(stack: AsyncExitStack, url: str) -> Ledger:
