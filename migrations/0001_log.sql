@@ -66,6 +66,11 @@ create trigger append_only before update or delete or truncate on ledger.events
     for each statement execute function ledger.refuse_rewrite();
 alter table ledger.events enable always trigger append_only;
 
+-- The n-th of the pieces that stand behind each other in `whole`; `ends` begins with 0 and says where each one ends.
+create function ledger.piece(whole bytea, ends integer[], n integer) returns bytea
+language sql immutable parallel safe
+return substring(whole, ends[n] + 1, ends[n + 1] - ends[n]);
+
 -- Appends a batch to one partition if, and only if, the head is the one that the writer expects. All or nothing.
 --
 -- outcome 'written'    the batch is in the log; `keys` are those of `absent_keys` that the log has
@@ -78,15 +83,20 @@ create function ledger.append(
     expected_position bigint,
     expected_hash bytea,
     in_recorded_at timestamptz,
-    event_accounts text[], event_types text[], event_kinds text[],
-    event_keys bytea[], event_lines bytea[], event_hashes bytea[],
-    account_ids text[], account_positions bigint[], account_states bytea[], account_dues timestamptz[],
-    item_accounts text[], item_kinds text[], item_ids text[], item_dues timestamptz[], item_states bytea[], item_created boolean[],
+    -- Columns of bytes come as one value each, all rows behind each other, because an array costs the client a multiple:
+    -- `*_ends` says where each row ends, a hash has 32 bytes, a key 16 (zeros: none), a kind one, its place in the names.
+    event_accounts text[], event_kinds bytea, type_names text[], kind_names text[],
+    event_keys bytea, event_hashes bytea, event_lines bytea, event_ends integer[],
+    account_ids text[], account_positions bigint[], account_dues text[], account_states bytea, account_ends integer[],
+    -- The first `items_created` items are new, the others exist.
+    items_created integer, item_accounts text[], item_kinds text[], item_ids text[], item_dues text[],
+    item_states bytea, item_ends integer[],
     absent_keys bytea[],
     out outcome text, out head_position bigint, out head_hash bytea, out head_recorded_at timestamptz, out keys bytea[]
 ) language plpgsql security definer set search_path = ledger, pg_temp as $$
 declare
-    added integer := cardinality(event_lines);
+    added integer := cardinality(event_accounts);
+    no_key constant bytea := decode(repeat('00', 16), 'hex');
     violated text;
 begin
     if in_recorded_at > clock_timestamp() + interval '5 seconds' then
@@ -95,7 +105,9 @@ begin
     end if;
     begin
         update heads h
-        set position = expected_position + added, hash = event_hashes[added], recorded_at = in_recorded_at
+        set position = expected_position + added,
+            hash = substring(event_hashes, added * 32 - 31, 32),
+            recorded_at = in_recorded_at
         where h.partition = in_partition and h.position = expected_position and h.hash = expected_hash
           and h.recorded_at <= in_recorded_at;
         if not found then
@@ -106,14 +118,27 @@ begin
         end if;
 
         insert into events (partition, position, account, type, kind, recorded_at, key, line, hash)
-        select in_partition, expected_position + e.ordinal, e.account, e.type, e.kind, in_recorded_at, e.key, e.line, e.hash
-        from unnest(event_accounts, event_types, event_kinds, event_keys, event_lines, event_hashes)
-            with ordinality as e (account, type, kind, key, line, hash, ordinal);
+        select in_partition,
+               expected_position + n,
+               account,
+               type_names[get_byte(event_kinds, n - 1)],
+               kind_names[get_byte(event_kinds, n - 1)],
+               in_recorded_at,
+               nullif(substring(event_keys, n * 16 - 15, 16), no_key),
+               piece(event_lines, event_ends, n),
+               substring(event_hashes, n * 32 - 31, 32)
+        from (select account, ordinal::integer as n
+              from unnest(event_accounts) with ordinality as u (account, ordinal)) e;
 
         insert into accounts as a (partition, account, position, state, next_due_at)
-        select in_partition, n.account, n.position, n.state, n.next_due_at
-        from unnest(account_ids, account_positions, account_states, account_dues)
-            as n (account, position, state, next_due_at)
+        select in_partition,
+               account,
+               position,
+               piece(account_states, account_ends, n),
+               due::timestamptz
+        from (select account, position, due, ordinal::integer as n
+              from unnest(account_ids, account_positions, account_dues)
+                  with ordinality as u (account, position, due, ordinal)) e
         on conflict (partition, account) do update
         set position = excluded.position,
             state = excluded.state,
@@ -123,16 +148,18 @@ begin
             end;
 
         insert into items (partition, account, kind, id, due_at, state)
-        select in_partition, i.account, i.kind, i.id, i.due_at, i.state
-        from unnest(item_accounts, item_kinds, item_ids, item_dues, item_states, item_created)
-            as i (account, kind, id, due_at, state, created)
-        where i.created;
+        select in_partition, account, kind, id, due::timestamptz, piece(item_states, item_ends, n)
+        from (select account, kind, id, due, ordinal::integer as n
+              from unnest(item_accounts, item_kinds, item_ids, item_dues)
+                  with ordinality as u (account, kind, id, due, ordinal)
+              where ordinal <= items_created) i;
 
         insert into items (partition, account, kind, id, due_at, state)
-        select in_partition, i.account, i.kind, i.id, i.due_at, i.state
-        from unnest(item_accounts, item_kinds, item_ids, item_dues, item_states, item_created)
-            as i (account, kind, id, due_at, state, created)
-        where not i.created
+        select in_partition, account, kind, id, due::timestamptz, piece(item_states, item_ends, n)
+        from (select account, kind, id, due, ordinal::integer as n
+              from unnest(item_accounts, item_kinds, item_ids, item_dues)
+                  with ordinality as u (account, kind, id, due, ordinal)
+              where ordinal > items_created) i
         on conflict (partition, account, kind, id) do update
         set due_at = excluded.due_at, state = excluded.state;
     exception when unique_violation then
@@ -141,7 +168,9 @@ begin
             outcome := 'known_items';
         elsif violated = 'events_key' then
             select 'known_keys', array_agg(e.key) into outcome, keys
-            from events e where e.partition = in_partition and e.key = any (event_keys);
+            from events e
+            where e.partition = in_partition
+              and e.key = any (array(select substring(event_keys, n * 16 - 15, 16) from generate_series(1, added) as n));
         else
             raise;
         end if;

@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import asyncpg
@@ -25,6 +26,7 @@ _SQL = statements("log.sql")
 
 CONNECTIONS = 8
 COMMAND_TIMEOUT_SECONDS = 10.0
+NO_KEY = bytes(16)
 NO_LEDGER = "the database has no ledger; run `credit-ledger migrate`"
 BROKEN = (
     OSError,
@@ -164,6 +166,33 @@ def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[tuple[Any, ...
     return list(zip(*rows, strict=True)) if rows else [()] * width
 
 
+def _packed(pieces: Sequence[bytes]) -> tuple[bytes, list[int]]:
+    """Return pieces behind each other, and where each ends, as `ledger.piece` cuts them again."""
+    return b"".join(pieces), list(accumulate(map(len, pieces), initial=0))
+
+
+def _event_columns(rows: Sequence[EventRow]) -> tuple[object, ...]:
+    accounts, types, kinds, keys, lines, hashes = _columns(rows, 6)
+    type_of = dict(zip(kinds, types, strict=True))
+    number = {kind: n for n, kind in enumerate(type_of, start=1)}
+    return (
+        *(accounts, bytes([number[kind] for kind in kinds]), list(type_of.values()), list(type_of)),
+        *(b"".join([key or NO_KEY for key in keys]), b"".join(hashes), *_packed(lines)),
+    )
+
+
+def _account_columns(rows: Sequence[AccountRow]) -> tuple[object, ...]:
+    ids, positions, states, dues = _columns(rows, 4)
+    return ids, positions, dues, *_packed(states)
+
+
+def _item_columns(rows: Sequence[ItemRow]) -> tuple[object, ...]:
+    created = [row for row in rows if row.created]
+    changed = [row for row in rows if not row.created]
+    accounts, kinds, ids, dues, states, _ = _columns([*created, *changed], 6)
+    return len(created), accounts, kinds, ids, dues, *_packed(states)
+
+
 async def _keep(_connection: object) -> None:
     """Reset nothing between two uses: every statement stands alone, and a reset would cost a round trip each."""
 
@@ -225,9 +254,6 @@ class Log:
 
     async def append(self, batch: Batch) -> Written | Stale | KnownKeys | KnownItems:
         """Append a batch if the head is the one it expects; raises Unavailable (outcome open) and ClockSkew."""
-        accounts, types, kinds, keys, lines, hashes = _columns(batch.events, 6)
-        ids, positions, states, dues = _columns(batch.accounts, 4)
-        item_accounts, item_kinds, item_ids, item_dues, item_states, created = _columns(batch.items, 6)
         async with self.connection() as connection:
             row = await connection.fetchrow(
                 _SQL["append"],
@@ -235,9 +261,9 @@ class Log:
                 batch.head.position,
                 bytes.fromhex(batch.head.hash),
                 moment(batch.recorded_at),
-                *(accounts, types, kinds, keys, lines, hashes),
-                *(ids, positions, states, [_moment(due) for due in dues]),
-                *(item_accounts, item_kinds, item_ids, [_moment(due) for due in item_dues], item_states, created),
+                *_event_columns(batch.events),
+                *_account_columns(batch.accounts),
+                *_item_columns(batch.items),
                 batch.absent_keys,
             )
         assert row is not None  # noqa: S101 - a function call returns one row
