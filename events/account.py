@@ -32,7 +32,7 @@ Item = Hold | Consumption | Grant
 ZERO = Figures(available=0, reserved=0, debt=0, scheduled=0, scoped=0, bonus=0)
 
 
-class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+class Usage(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What one unit saw in the present period: work done, credits charged, allowance granted, all net of refunds."""
 
     used: int = 0
@@ -47,7 +47,7 @@ def _in_draw_order(grants: dict[str, Grant]) -> dict[str, Grant]:
     return dict(sorted(grants.items(), key=lambda entry: draw_order(entry[1])))
 
 
-class Account(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+class Account(msgspec.Struct, array_like=True, gc=False):
     """The snapshot of an account, as it is stored beside the log and as decisions read it."""
 
     id: str
@@ -90,7 +90,7 @@ class Missing(Exception):
         self.due = due
 
 
-class State(msgspec.Struct):
+class State(msgspec.Struct, gc=False):
     """An account in memory: its snapshot, the items that are known, and those that changed since the last fork.
 
     In `known`, None says that there is no such item; `created` names the changed ones that are new. `complete` says
@@ -191,6 +191,10 @@ def _put(state: State, new: Grant) -> None:
     account = state.account
     grants = account.grants
     old = grants.get(new.id)
+    if old is not None and old.state == new.state == "active" and new.operations is None and new.live:
+        _move(account, new, new.remaining - old.remaining, new.held - old.held)
+        grants[new.id] = new
+        return
     was = _contribution(old) if old is not None else _NOTHING
     now = _contribution(new)
     if was != now:
@@ -213,6 +217,19 @@ def _put(state: State, new: Grant) -> None:
             _due(account, new.expires_at)
     else:
         grants[new.id] = new
+
+
+def _move(account: Account, grant: Grant, remaining: int, held: int) -> None:
+    """Carry what a general grant that stays active gained or lost into the figures of its unit, the commonest change."""
+    f = account.figures[grant.unit]
+    account.figures[grant.unit] = Figures(
+        available=f.available + remaining,
+        reserved=f.reserved + held,
+        debt=f.debt,
+        scheduled=f.scheduled,
+        scoped=f.scoped,
+        bonus=f.bonus + remaining if grant.kind in BONUS_KINDS else f.bonus,
+    )
 
 
 def _add_debt(account: Account, unit: str, amount: int) -> None:

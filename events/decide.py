@@ -31,7 +31,7 @@ from events.facts import Fact
 from events.instants import Instant
 
 
-class Decision(msgspec.Struct, frozen=True):
+class Decision(msgspec.Struct, frozen=True, gc=False):
     """What a command makes happen: the due facts first, then its own, and the state after them.
 
     `free` says that the command was a free operation, which needs no account and writes nothing.

@@ -24,7 +24,7 @@ FIGURE_MAX = 2**53 - 1
 """The largest figure that any balance, amount or counter may have (SEMANTICS.md section 1)."""
 
 
-class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, gc=False):
     """Base of all stored data: immutable, no unknown fields; fields without a default are always written."""
 
 
@@ -222,7 +222,7 @@ PlanChangedKind = Literal["opened", "changed", "unchanged"]
 Kind = GrantedKind | ReservedKind | ConsumedKind | RefundedKind | PlanChangedKind
 
 
-class Fact(msgspec.Struct, frozen=True):
+class Fact(msgspec.Struct, frozen=True, gc=False):
     """Something that is decided and not yet written: data and kind, with the balance after it and the change to it.
 
     `effective_at` is None when the fact holds from the instant of recording. `system_id` is the natural id of a due

@@ -34,7 +34,7 @@ BONUS_KINDS = frozenset({"trial", "promo", "rollover", "refund_regrant", "adjust
 _NEVER = "~"  # sorts after every instant
 
 
-class Grant(Record, frozen=True, tag_field="item", tag="grant"):
+class Grant(Record, frozen=True, array_like=True, tag="grant"):
     """One bucket of credits. `remaining` may be drawn, `held` belongs to holds that have not ended."""
 
     id: str

@@ -16,7 +16,7 @@ LATE_WINDOW_HOURS = 72
 """For how long after its expiry a hold can still be settled, unless the plan says otherwise."""
 
 
-class Consumption(Record, frozen=True, tag_field="item", tag="consumption"):
+class Consumption(Record, frozen=True, array_like=True, tag="consumption"):
     """Work that was charged. `amount = charged + unfunded`; `debt_added` is part of `charged`."""
 
     id: str
@@ -39,7 +39,7 @@ class Consumption(Record, frozen=True, tag_field="item", tag="consumption"):
     metadata: dict[str, str] = {}
 
 
-class HeldLine(Record, frozen=True):
+class HeldLine(Record, frozen=True, array_like=True):
     """One priced line of a hold: what it holds of which grants, in the order drawn."""
 
     amount: int
@@ -52,7 +52,7 @@ class HeldLine(Record, frozen=True):
     price: PriceRule | None = None
 
 
-class Hold(Record, frozen=True, tag_field="item", tag="hold"):
+class Hold(Record, frozen=True, array_like=True, tag="hold"):
     """Credits set aside and capacity occupied. `amount` is all that was ever held by it."""
 
     id: str

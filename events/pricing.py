@@ -37,7 +37,7 @@ _DECIMAL: Final = re.compile(rf"(0|[1-9][0-9]{{0,{WHOLE_DIGITS_MAX - 1}}})(?:\.(
 _A_COUNT: Final = ("a count: an integer or a decimal string, from 0",)
 
 
-class PriceRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+class PriceRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, gc=False):
     """The resolved price rule of one operation as a hold pins it and an event records it."""
 
     catalog: str

@@ -40,7 +40,7 @@ class Priced(Protocol):
         ...
 
 
-class PricedLine(msgspec.Struct, frozen=True):
+class PricedLine(msgspec.Struct, frozen=True, gc=False):
     """One operation with its quantity, what it costs, and what a hold of it occupies and for how long."""
 
     operation: str
@@ -55,7 +55,7 @@ class PricedLine(msgspec.Struct, frozen=True):
     grace_seconds: int
 
 
-class Quote(msgspec.Struct, frozen=True):
+class Quote(msgspec.Struct, frozen=True, gc=False):
     """What a body asks for, priced: its lines (none for a bare amount), their sum, and what a hold of all of it needs.
 
     `free` says that every operation in it is free. `ttl_seconds` is the longest of the lines, if one names any.

@@ -126,7 +126,7 @@ _encoder = msgspec.json.Encoder(order="sorted")
 _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 
 
-class Line(msgspec.Struct, frozen=True):
+class Line(msgspec.Struct, frozen=True, gc=False):
     """An event with the bytes that stand for it in the log and their hash (64 lower-case hex digits)."""
 
     event: Event

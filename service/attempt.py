@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Generic, TypeVar
 
-import msgspec
-
 from events.account import Item, Key, State
 from events.decide import Decision
 from events.errors import Refusal
@@ -18,11 +16,10 @@ from events.holds import Hold
 from events.instants import Instant
 from events.recorded import SYSTEM, TYPE_OF, Actor, CommandRef, Line, record
 from service.requests import Outcome, Request
+from service.snapshots import encode
 from service.store.log import AccountRow, Batch, EventRow, Head, ItemRow
 
 Caller = TypeVar("Caller")
-
-_encoder = msgspec.json.Encoder(order="deterministic")
 
 
 class Attempt(Generic[Caller]):
@@ -141,7 +138,7 @@ class Attempt(Generic[Caller]):
                 for line, key in zip(self._lines, self._keys, strict=True)
             ],
             accounts=[
-                AccountRow(account, state.account.position, _encoder.encode(state.account), state.account.due_at)
+                AccountRow(account, state.account.position, encode(state.account), state.account.due_at)
                 for account, state in self.states.items()
             ],
             items=[
@@ -150,7 +147,7 @@ class Attempt(Generic[Caller]):
                     key[0],
                     key[1],
                     item.due_at if isinstance(item, Hold) else None,
-                    _encoder.encode(item),
+                    encode(item),
                     (account, key) in self._created,
                 )
                 for (account, key), item in self._items.items()

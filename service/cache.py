@@ -2,7 +2,7 @@
 
 An entry is right as long as no other writer touched the account behind the head that the writer knows; the writer drops
 what it cannot vouch for. The least recently used accounts leave first. An account with very many items in memory keeps
-its snapshot and forgets the items, which are loaded again when they are asked for.
+its snapshot and its latest items; the others are loaded again when they are asked for.
 """
 
 from __future__ import annotations
@@ -13,38 +13,48 @@ from collections.abc import Iterable
 from events.account import State
 
 ACCOUNTS_MAX = 4096
-ITEMS_OF_ACCOUNT_MAX = 4096
+ITEMS_MAX = 16_384
+"""Of all accounts together; one of them may have half of it."""
 
 
 class StateCache:
     """States by account."""
 
-    def __init__(self, accounts_max: int = ACCOUNTS_MAX, items_max: int = ITEMS_OF_ACCOUNT_MAX) -> None:
+    def __init__(self, accounts_max: int = ACCOUNTS_MAX, items_max: int = ITEMS_MAX) -> None:
         self._states: OrderedDict[str, State] = OrderedDict()
+        self._sizes: dict[str, int] = {}
+        self._items = 0
         self._accounts_max = accounts_max
         self._items_max = items_max
 
     def get(self, account: str) -> State | None:
-        """Return the state of an account, which is now the most recently used."""
-        state = self._states.get(account)
-        if state is not None:
-            self._states.move_to_end(account)
-        return state
+        """Return the state of an account."""
+        return self._states.get(account)
 
     def put(self, account: str, state: State) -> None:
-        """Keep a state."""
-        if len(state.known) > self._items_max:
-            state = State(state.account)
+        """Keep a state; its account is now the most recently used."""
+        size = len(state.known)
+        if size > self._items_max // 2:
+            size = self._items_max // 4
+            state = State(state.account, dict(list(state.known.items())[-size:]))
         self._states[account] = state
         self._states.move_to_end(account)
-        if len(self._states) > self._accounts_max:
-            self._states.popitem(last=False)
+        before = self._sizes.get(account)
+        if size != before:
+            self._items += size - (before or 0)
+            self._sizes[account] = size
+        while len(self._states) > self._accounts_max or self._items > self._items_max:
+            oldest, _ = self._states.popitem(last=False)
+            self._items -= self._sizes.pop(oldest)
 
     def drop(self, accounts: Iterable[str]) -> None:
         """Forget some accounts."""
         for account in accounts:
-            self._states.pop(account, None)
+            if self._states.pop(account, None) is not None:
+                self._items -= self._sizes.pop(account)
 
     def clear(self) -> None:
         """Forget everything."""
         self._states.clear()
+        self._sizes.clear()
+        self._items = 0

@@ -9,7 +9,7 @@ import asyncio
 
 from events.account import Account
 from service.outages import Overloaded
-from service.recall import decode_account
+from service.snapshots import decode_account
 from service.store.log import Log
 
 ACCOUNTS_PER_QUERY_MAX = 500

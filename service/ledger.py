@@ -18,6 +18,9 @@ from service.requests import Outcome, Request, key_digest
 from service.store.log import Log
 from service.writer import Writer
 
+APPENDS_AT_ONCE = 4
+"""How many writers write at the same time: few of them make large batches."""
+
 
 def system_clock() -> Instant:
     """Return the present instant."""
@@ -41,8 +44,9 @@ class Ledger:
         self.catalog = catalog
         self.clock = clock
         self.log = log
+        turns = asyncio.Semaphore(APPENDS_AT_ONCE)
         self._writers = [
-            Writer(partition, log, catalog=lambda: self.catalog, clock=clock, new_id=new_id)
+            Writer(partition, log, turns=turns, catalog=lambda: self.catalog, clock=clock, new_id=new_id)
             for partition in range(partitions)
         ]
 

@@ -39,7 +39,7 @@ from service.queries import (
     QuoteQuery,
     TransactionsQuery,
 )
-from service.recall import decode_item
+from service.snapshots import decode_item
 
 TOKEN_WAIT_SECONDS = 2.0
 TOKEN_POLL_SECONDS = 0.02

@@ -6,29 +6,13 @@ hold or consumption that never change, the first answer is built again, whatever
 
 from __future__ import annotations
 
-import msgspec
-
-from events.account import Account, Item, Key, State
-from events.grants import Grant
-from events.holds import Consumption, Hold
+from events.account import Account, Key, State
 from events.recorded import Line, decode
 from service.requests import Outcome, key_digest
+from service.snapshots import decode_item
 from service.store.log import Log
 
 EVENTS_PAGE = 16
-
-_account = msgspec.json.Decoder(Account)
-_item: msgspec.json.Decoder[Item] = msgspec.json.Decoder(Hold | Consumption | Grant)
-
-
-def decode_account(stored: bytes) -> Account:
-    """Return an account's snapshot as `accounts.state` has it."""
-    return _account.decode(stored)
-
-
-def decode_item(stored: bytes) -> Item:
-    """Return a hold, consumption or ended grant as `items.state` has it."""
-    return _item.decode(stored)
 
 
 async def recall(log: Log, partition: int, account: str, key: str) -> Outcome | None:

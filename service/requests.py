@@ -12,7 +12,7 @@ from events.facts import Fact
 from events.recorded import Actor, Line
 
 
-class Request(msgspec.Struct, frozen=True):
+class Request(msgspec.Struct, frozen=True, gc=False):
     """One command of a caller.
 
     `fingerprint` is the SHA-256 of the canonical command in hex: the same key with another fingerprint is another
@@ -41,7 +41,7 @@ def key_digest(account: str, key: str) -> bytes:
     return sha256(f"{account}\0{key}".encode()).digest()[:16]
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """What a command led to: the lines it wrote, and the items that its answer shows.
 
     `state` holds at least the hold or consumption that the events are about. A free operation has no lines. A dry run

@@ -40,12 +40,14 @@ from projections.outcome import DRY_RUN_ID
 from service.attempt import Attempt
 from service.cache import StateCache
 from service.outages import Outage, Overloaded, Unavailable
-from service.recall import decode_account, decode_item, recall
+from service.recall import recall
 from service.requests import Outcome, Request
+from service.snapshots import decode_account, decode_item
 from service.store.log import Batch, Head, KnownItems, KnownKeys, Log, Stale, Written
 
 BATCH_COMMANDS_MAX = 200
-DECIDING_SECONDS_MAX = 0.010
+DECIDING_SECONDS_MAX = 0.0005
+"""For how long decisions keep the event loop; in between, a long batch on its way to the database gets on."""
 QUEUE_MAX = 10_000
 PATIENCE_SECONDS = 5.0
 ATTEMPTS_MAX = 50
@@ -91,12 +93,15 @@ class Writer:
         partition: int,
         log: Log,
         *,
+        turns: asyncio.Semaphore,
         catalog: Callable[[], Catalog],
         clock: Callable[[], Instant],
         new_id: Callable[[], str],
     ) -> None:
         self._partition = partition
         self._store = log
+        self._turns = turns
+        self._has_turn = False
         self._catalog = catalog
         self._clock = clock
         self._new_id = new_id
@@ -124,14 +129,18 @@ class Writer:
 
     async def execute(self, request: Request) -> Outcome:
         """Return what the command led to, now or when it was first sent; raises Refusal and Outage."""
-        if request.dry_run:
-            return await self._enqueue(request, None)
-        digest = request.digest
-        while (other := self._in_flight.get(digest)) is not None:
-            outcome = await self._follow(other, request)
-            if outcome is not None:
-                return outcome
-        return await self._enqueue(request, digest)
+        digest = None if request.dry_run else request.digest
+        if digest is not None:
+            while (other := self._in_flight.get(digest)) is not None:
+                outcome = await self._follow(other, request)
+                if outcome is not None:
+                    return outcome
+        pending = self._enqueue(request, digest)
+        try:
+            return await pending.future
+        except asyncio.CancelledError:
+            pending.go_on_alone()
+            raise
 
     async def _follow(self, other: Pending, request: Request) -> Outcome | None:
         """Wait for a command with the same key; returns None when this one has to be judged by itself."""
@@ -154,7 +163,7 @@ class Writer:
             raise mismatch(request)
         return outcome if outcome.replayed or outcome.free else replace(outcome, replayed=True)
 
-    async def _enqueue(self, request: Request, digest: bytes | None) -> Outcome:
+    def _enqueue(self, request: Request, digest: bytes | None) -> Pending:
         if len(self._queue) >= QUEUE_MAX:
             raise Overloaded(f"{QUEUE_MAX} commands of this partition are waiting")
         pending = Pending(
@@ -168,11 +177,7 @@ class Writer:
         self._queue.append(pending)
         if self._task is None:
             self._task = asyncio.create_task(self._run())
-        try:
-            return await pending.future
-        except asyncio.CancelledError:
-            pending.go_on_alone()
-            raise
+        return pending
 
     def _answer(self, pending: Pending, outcome: Outcome) -> None:
         """Give the caller, and those who wait with the same key, the outcome."""
@@ -197,9 +202,24 @@ class Writer:
         try:
             step: Step | None = None
             while step is not None or self._queue:
+                await self._take_turn()
                 step = await self._bring_home(step)
+                if step is None:
+                    self._end_turn()
         finally:
+            self._end_turn()
             self._task = None
+
+    async def _take_turn(self) -> None:
+        """Wait until few enough writers write; what is queued meanwhile makes the batch larger."""
+        if not self._has_turn:
+            await self._turns.acquire()
+            self._has_turn = True
+
+    def _end_turn(self) -> None:
+        if self._has_turn:
+            self._has_turn = False
+            self._turns.release()
 
     def _take(self) -> list[Pending]:
         size = min(len(self._queue), BATCH_COMMANDS_MAX)
@@ -269,8 +289,11 @@ class Writer:
             self._queue.extendleft(reversed(ahead.todo))
 
     async def _look_ahead(self, base: Attempt[Pending]) -> Step | None:
-        """Decide what waits as if `base` were written, which the append of `base` will tell."""
-        if not self._queue or not base.writes or self._one_by_one:
+        """Decide what waits as if `base` were written, which the append of `base` will tell.
+
+        When every turn is taken, there is enough to do meanwhile, and it is better to let the queue grow.
+        """
+        if not self._queue or not base.writes or self._one_by_one or self._turns.locked():
             return None
         todo = self._take()
         attempt = self._begin(base.head_after, base)
@@ -338,6 +361,7 @@ class Writer:
             for pending in todo:
                 command = pending.request.command
                 if command.account in missing.accounts_blocked:
+                    missing.named(command)
                     later.append(pending)
                     continue
                 state = self._state(attempt, command.account)
@@ -478,7 +502,10 @@ class Writer:
             self._cache.drop(touched)
 
     async def _patiently(self, work: Callable[[], Awaitable[Result]]) -> Result:
-        """Do work that may be done again, until the database answers or the patience ends."""
+        """Do work that may be done again, until the database answers or the patience ends.
+
+        Who has to be patient lets the others have the turn: their callers shall not wait longer for it.
+        """
         deadline = monotonic() + PATIENCE_SECONDS
         pause = 0.02
         while True:
@@ -487,6 +514,7 @@ class Writer:
             except Unavailable:
                 if monotonic() + pause > deadline:
                     raise
+            self._end_turn()
             await asyncio.sleep(pause)
             pause = min(pause * 2, 0.5)
 
@@ -515,6 +543,10 @@ class Needs:
 
     def _block(self, command: Command) -> None:
         self.accounts_blocked.add(command.account)
+        self.named(command)
+
+    def named(self, command: Command) -> None:
+        """The command waits for one before it on its account; what it names is loaded with the rest."""
         for key in named(command):
             self.keys[command.account, key] = None
 

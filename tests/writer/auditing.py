@@ -21,8 +21,8 @@ from events.holds import Hold
 from events.instants import Instant, instant
 from events.partition import partition_of
 from events.recorded import GENESIS, Event
-from service.recall import decode_account, decode_item
 from service.requests import key_digest
+from service.snapshots import decode_account, decode_item
 
 HEADS = "SELECT partition, position, hash, recorded_at FROM ledger.heads ORDER BY partition"
 EVENTS = """

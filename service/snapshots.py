@@ -1,0 +1,30 @@
+"""Accounts and items as bytes: how the database keeps what decisions read.
+
+Compact and quick, not for people: MessagePack, the fields of an account, grant, hold or consumption in their order and
+without their names. They can be built again from the log at any time, so nothing is lost when their form changes; a
+new field goes to the end of its struct and has a default, so that what is stored stays readable.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from events.account import Account, Item
+from events.grants import Grant
+from events.holds import Consumption, Hold
+
+encode = msgspec.msgpack.Encoder().encode
+"""Return an account or item as bytes."""
+
+_account = msgspec.msgpack.Decoder(Account)
+_item: msgspec.msgpack.Decoder[Item] = msgspec.msgpack.Decoder(Hold | Consumption | Grant)
+
+
+def decode_account(stored: bytes) -> Account:
+    """Return an account's snapshot as `accounts.state` has it."""
+    return _account.decode(stored)
+
+
+def decode_item(stored: bytes) -> Item:
+    """Return a hold, consumption or ended grant as `items.state` has it."""
+    return _item.decode(stored)
