@@ -1,7 +1,7 @@
 """The composition root: what a process is made of, in which order it starts and in which it stops.
 
     start   database pool -> catalog in force -> ledger -> gateway -> NATS begins to connect -> HTTP listens, last, so that who is let in is served
-    stop    HTTP and NATS take nothing new and finish what they took -> writers drain -> pool closes
+    stop    HTTP and NATS take nothing new and finish what they took -> sweeper -> writers drain -> pool closes
 
 The database must be there at the start, or the process ends with a sentence that says so. NATS need not be: HTTP serves
 without it, and NATS joins when it is there. `running` is both halves as one context manager; whatever fails in between,
@@ -40,6 +40,7 @@ from service.store.catalogs import StoredCatalogs
 from service.store.feed import Feed
 from service.store.log import Log
 from service.store.migrate import MigrationError, migrate
+from service.sweeper import Sweeper
 from service.telemetry.health import Health
 from service.telemetry.metrics import Metrics
 
@@ -108,17 +109,22 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
             ledger = await Ledger.open(log, catalog)
         stack.push_async_callback(_drain, ledger)
         follower = Follower(ledger, stored, activation.number)
+        sweeper = Sweeper(ledger)
         follower.start()
+        sweeper.start()
         stack.push_async_callback(follower.stop)
+        stack.push_async_callback(sweeper.stop)
         gateway, feed = Gateway(ledger, Reads(ledger)), Feed(log, ledger.partitions)
 
         def server(port: int) -> HttpServer:
+            metrics = Metrics()
+            sweeper.measure(metrics)
             return HttpServer(
                 gateway=gateway,
                 feed=feed,
                 access=access,
                 health=Health({"database": log.identity}),
-                metrics=Metrics(),
+                metrics=metrics,
                 host=settings.http_host,
                 port=port,
                 operations_port=settings.operations_port,
