@@ -18,6 +18,7 @@ from service.access import SCOPES, create_token
 from service.app import VERSION, prepare, run, running, set_up_logging
 from service.catalog_commands import catalog
 from service.console import print_table, told
+from service.importing.command import import_command
 from service.settings import (
     PREFIX,
     InvalidSettings,
@@ -200,6 +201,7 @@ def token_create(name: str, scopes: Sequence[str], accounts: Sequence[str]) -> N
 
 
 main.add_command(catalog)
+main.add_command(import_command)
 
 
 if __name__ == "__main__":
