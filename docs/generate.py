@@ -143,7 +143,7 @@ SETTINGS = {
     "database_url": "PostgreSQL, as a URL",
     "nats_url": "NATS, as a URL, several with commas; without it HTTP serves alone",
     "nats_creds": "a NATS credentials file",
-    "catalog": "the catalog, a TOML file",
+    "catalog": "the catalog to begin with, a TOML file; see [Change prices and plans](../how-to/change-prices.md)",
     "http_host": "the address that HTTP listens on",
     "http_port": "its port; 0 is any free one",
     "operations_port": "a port of their own for health, metrics and API documents, when HTTP listens beyond loopback",

@@ -247,7 +247,16 @@ class ChangePlan:
     deadline: When | None = None
 
 
-Command = Reserve | Consume | ConsumeDirect | Release | Refund | Grant | ChangePlan
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweep:
+    """Write what is due in an account, and nothing else (SEMANTICS.md section 2): the ledger's own, not a caller's."""
+
+    name: ClassVar[str] = "system"
+    account: Id
+    deadline: None = None
+
+
+Command = Reserve | Consume | ConsumeDirect | Release | Refund | Grant | ChangePlan | Sweep
 
 COMMANDS: dict[str, tuple[type[Command], ...]] = {
     "reserve": (Reserve,),

@@ -23,6 +23,7 @@ from events.commands import (
     Refund,
     Release,
     Reserve,
+    Sweep,
 )
 from events.draft import Draft
 from events.due import apply_due
@@ -74,6 +75,8 @@ def _judge(draft: Draft, command: Command) -> bool:
             funding.grant(draft, command)
         case ChangePlan():
             plans.change_plan(draft, command)
+        case Sweep():
+            pass  # what is due has happened already
         case _:
             assert_never(command)
     return False

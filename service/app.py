@@ -1,7 +1,7 @@
 """The composition root: what a process is made of, in which order it starts and in which it stops.
 
-    start   database pool -> ledger -> gateway -> NATS begins to connect -> HTTP listens, last, so that who is let in is served
-    stop    HTTP and NATS take nothing new and finish what they took -> writers drain -> pool closes
+    start   database pool -> catalog in force -> ledger -> gateway -> NATS begins to connect -> HTTP listens, last, so that who is let in is served
+    stop    HTTP and NATS take nothing new and finish what they took -> sweeper -> writers drain -> pool closes
 
 The database must be there at the start, or the process ends with a sentence that says so. NATS need not be: HTTP serves
 without it, and NATS joins when it is there. `running` is both halves as one context manager; whatever fails in between,
@@ -31,13 +31,16 @@ from events.catalog import Catalog
 from service.bus import Bus
 from service.gateway import Gateway
 from service.http.server import HttpServer
+from service.in_force import CatalogRefused, Follower, InForce, in_force, settle
 from service.ledger import Ledger
 from service.outages import Outage
 from service.reads import Reads
 from service.settings import PREFIX, Settings, database_url, masked, read_access, read_catalog
+from service.store.catalogs import StoredCatalogs
 from service.store.feed import Feed
 from service.store.log import Log
 from service.store.migrate import MigrationError, migrate
+from service.sweeper import Sweeper
 from service.telemetry.health import Health
 from service.telemetry.metrics import Metrics
 
@@ -53,7 +56,8 @@ _ADVICE = {
     "3D000": "there is no such database; create it, then run `credit-ledger migrate`",
     "22023": "the database has no ledger yet; run `credit-ledger migrate`",
     "3F000": "the database has no ledger yet; run `credit-ledger migrate`",
-    "42P01": "the database has no ledger yet; run `credit-ledger migrate`",
+    "42P01": "the database has no ledger of this release; run `credit-ledger migrate`",
+    "42883": "the database has no ledger of this release; run `credit-ledger migrate`",
     "42501": "the user in {setting} lacks the rights; run `credit-ledger migrate` as the database's owner",
 }
 
@@ -87,27 +91,40 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
 
     `other_ports` are tried when the port of the settings is taken. Raises InvalidSettings and StartError.
     """
-    catalog, access = read_catalog(settings), read_access(settings)
+    access = read_access(settings)
+    if settings.catalog is not None:
+        read_catalog(settings)  # what is wrong with it is told before the database is asked
     async with AsyncExitStack() as stack:
         with explained(settings):
             log = await Log.connect(database_url(settings))
             stack.push_async_callback(log.close)
+            _, partitions = await log.identity()
+            if partitions != settings.partitions:
+                raise StartError(
+                    f"this ledger was created with {partitions} partitions, which never changes; "
+                    f"set {PREFIX}PARTITIONS={partitions}"
+                )
+            stored = StoredCatalogs(log)
+            activation, catalog = await _catalog_of(settings, stored)
             ledger = await Ledger.open(log, catalog)
-        if ledger.partitions != settings.partitions:
-            raise StartError(
-                f"this ledger was created with {ledger.partitions} partitions, which never changes; "
-                f"set {PREFIX}PARTITIONS={ledger.partitions}"
-            )
         stack.push_async_callback(_drain, ledger)
+        follower = Follower(ledger, stored, activation.number)
+        sweeper = Sweeper(ledger)
+        follower.start()
+        sweeper.start()
+        stack.push_async_callback(follower.stop)
+        stack.push_async_callback(sweeper.stop)
         gateway, feed = Gateway(ledger, Reads(ledger)), Feed(log, ledger.partitions)
 
         def server(port: int) -> HttpServer:
+            metrics = Metrics()
+            sweeper.measure(metrics)
             return HttpServer(
                 gateway=gateway,
                 feed=feed,
                 access=access,
                 health=Health({"database": log.identity}),
-                metrics=Metrics(),
+                metrics=metrics,
                 host=settings.http_host,
                 port=port,
                 operations_port=settings.operations_port,
@@ -129,6 +146,16 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
             bus.start()
         tune_collector()
         yield Running(settings, catalog, gateway, http, bus)
+
+
+async def _catalog_of(settings: Settings, stored: StoredCatalogs) -> InForce:
+    """Return the catalog to begin with: that of the settings when it is new, else the one in force."""
+    try:
+        if settings.catalog is not None:
+            return await settle(stored, settings.catalog)
+        return await in_force(stored)
+    except CatalogRefused as refused:
+        raise StartError(str(refused)) from None
 
 
 async def prepare(settings: Settings) -> list[str]:

@@ -7,18 +7,18 @@ standard error and exit code 1. What is printed is for people when standard outp
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
 import click
 from rich.console import Console
-from rich.table import Table
 
-from service.access import SCOPES, InvalidTokens, create_token
-from service.app import VERSION, StartError, prepare, run, running, set_up_logging
-from service.embedded import EmbeddedServerError
+from service.access import SCOPES, create_token
+from service.app import VERSION, prepare, run, running, set_up_logging
+from service.catalog_commands import catalog
+from service.console import print_table, told
+from service.importing.command import import_command
 from service.settings import (
     PREFIX,
     InvalidSettings,
@@ -39,7 +39,7 @@ Settings are read from the environment and from .env in the working directory:
   {PREFIX}DATABASE_URL    postgresql://user:password@host/database
   {PREFIX}NATS_URL        nats://host:4222 (several: with commas); without it, HTTP only
   {PREFIX}NATS_CREDS      a credentials file for NATS
-  {PREFIX}CATALOG         the catalog, a TOML file
+  {PREFIX}CATALOG         the catalog to begin with, a TOML file; then `credit-ledger catalog activate`
   {PREFIX}HTTP_HOST       127.0.0.1
   {PREFIX}HTTP_PORT       8080
   {PREFIX}OPERATIONS_PORT for health and metrics when HTTP_HOST is not the loopback
@@ -52,17 +52,6 @@ Settings are read from the environment and from .env in the working directory:
 _EXAMPLE = """
 \b
 LEDGER_DATABASE_URL=postgresql://ledger:...@db/ledger LEDGER_CATALOG=catalog.toml LEDGER_TOKENS=tokens.toml credit-ledger """
-
-
-@contextmanager
-def told() -> Generator[None]:
-    """End with a sentence and exit code 1 when something is wrong that the user can put right."""
-    try:
-        yield
-    except InvalidSettings as error:
-        raise click.ClickException("\n       ".join(error.problems)) from None
-    except (StartError, EmbeddedServerError, InvalidTokens) as error:
-        raise click.ClickException(str(error)) from None
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -171,9 +160,12 @@ def check_config() -> None:
     settings = cast("Settings | None", attempt(lambda: load(Settings)))
     if settings is not None:
         rows = [(shown.name, shown.value, shown.source) for shown in show(settings)]
-        _print_table(("setting", "value", "from"), rows)
-        for read in (database_url, read_catalog, read_access):
+        print_table(("setting", "value", "from"), rows)
+        readers = (database_url, read_access) if settings.catalog is None else (database_url, read_catalog, read_access)
+        for read in readers:
             attempt(lambda read=read: read(settings))
+        if settings.catalog is None:
+            click.echo(f"note: {PREFIX}CATALOG is not set; the catalog in force in the database will be used", err=True)
     for slip in slips():
         click.echo(f"note: {slip}", err=True)
     if problems:
@@ -208,18 +200,8 @@ def token_create(name: str, scopes: Sequence[str], accounts: Sequence[str]) -> N
     click.echo(f"# The token, shown this once:\n{made.token}\n\n# Add to the file of {PREFIX}TOKENS:\n{made.entry}")
 
 
-def _print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """Print rows in columns; a table for people, plain lines for programs."""
-    console = Console()
-    if console.is_terminal:
-        table = Table(*head)
-        for row in rows:
-            table.add_row(*row)
-        console.print(table, markup=False)
-        return
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-    for row in (head, *rows):
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+main.add_command(catalog)
+main.add_command(import_command)
 
 
 if __name__ == "__main__":

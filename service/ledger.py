@@ -64,6 +64,14 @@ class Ledger:
         """Return what a command led to; raises Refusal when it may not be, Outage when that is not known now."""
         return self._writers[self.partition(request.command.account)].execute(request)
 
+    def sweep(self, account: str) -> Coroutine[None, None, Outcome]:
+        """Write what is due in an account; the outcome has `facts`, none, when nothing is. Raises Outage."""
+        return self._writers[self.partition(account)].sweep(account)
+
+    def waiting(self, partition: int) -> int:
+        """Return how many commands of callers wait in a partition or are being written."""
+        return self._writers[partition].waiting
+
     async def outcome(self, account: str, key: str) -> Outcome | None:
         """Return the first outcome of a key, or None when no command with it was accepted."""
         return await recall(self.log, self.partition(account), account, key)

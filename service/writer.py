@@ -32,10 +32,11 @@ from msgspec.structs import replace
 
 from events.account import Key, Missing, State
 from events.catalog import Catalog
-from events.commands import Command, Consume, ConsumeDirect, Refund, Release, Reserve
+from events.commands import Command, Consume, ConsumeDirect, Refund, Release, Reserve, Sweep
 from events.decide import Decision, decide
 from events.errors import IdempotencyMismatch, Refusal
 from events.instants import Instant
+from events.recorded import SYSTEM
 from projections.outcome import DRY_RUN_ID
 from service.attempt import Attempt
 from service.cache import StateCache
@@ -141,6 +142,10 @@ class Writer:
         except asyncio.CancelledError:
             pending.go_on_alone()
             raise
+
+    async def sweep(self, account: str) -> Outcome:
+        """Write what is due in an account; the outcome has `facts`, none, when nothing is. Raises Outage."""
+        return await self._enqueue(Request(Sweep(account=account), "", "", SYSTEM), None)
 
     async def _follow(self, other: Pending, request: Request) -> Outcome | None:
         """Wait for a command with the same key; returns None when this one has to be judged by itself."""
@@ -390,7 +395,7 @@ class Writer:
 
     def _accept(self, attempt: Attempt[Pending], pending: Pending, decision: Decision) -> None:
         request = pending.request
-        if request.dry_run or decision.free:
+        if request.dry_run or decision.free or not (decision.due or decision.facts):
             attempt.show(pending, decision)
         else:
             attempt.accept(pending, decision, request, pending.digest)

@@ -23,7 +23,19 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("command", [[], ["up"], ["serve"], ["migrate"], ["check-config"], ["token", "create"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        [],
+        ["up"],
+        ["serve"],
+        ["migrate"],
+        ["check-config"],
+        ["token", "create"],
+        ["catalog", "activate"],
+        ["catalog", "diff"],
+    ],
+)
 def test_every_command_explains_itself_with_an_example(tmp_path: Path, command: list[str]) -> None:
     ran = credit_ledger(tmp_path, *command, "--help")
     assert ran.returncode == 0

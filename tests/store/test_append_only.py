@@ -8,7 +8,7 @@ import pytest
 from service.store.log import Log, Written
 from tests.store.batches import batch
 
-TABLES = ["identity", "heads", "events", "accounts", "items", "migrations"]
+TABLES = ["identity", "heads", "events", "accounts", "items", "migrations", "catalogs", "activations"]
 REWRITES = [
     "UPDATE ledger.events SET kind = 'x'",
     "UPDATE ledger.events SET kind = 'x' WHERE false",

@@ -1,0 +1,53 @@
+"""The how-to pages about files and catalogs tell the truth: their commands run as written."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from service.settings import CATALOGS
+from tests.program import credit_ledger, environment
+
+HOW_TO = Path(__file__).parents[1] / "docs" / "how-to"
+EXAMPLE = (CATALOGS / "content_platform.toml").read_text(encoding="utf-8")
+
+
+def run_page(page: str, directory: Path, **settings: str) -> str:
+    """Run the shell blocks of a page as one script; what they print."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", (HOW_TO / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert blocks
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    ran = subprocess.run(
+        ["bash", "-ec", "".join(blocks)],
+        cwd=directory,
+        env={**environment(settings), "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+async def test_balances_are_imported_as_the_page_says(tmp_path: Path, database_url: str) -> None:
+    (tmp_path / "catalog.toml").write_text(EXAMPLE)
+    assert credit_ledger(tmp_path, "catalog", "activate", "catalog.toml", DATABASE_URL=database_url).returncode == 0
+    printed = run_page("import-balances.md", tmp_path, LEDGER_DATABASE_URL=database_url)
+    assert "grants that would be made" in printed
+    assert re.search(r"accounts that were opened +3\n", printed)
+    assert '"granted": 1' in printed
+
+
+async def test_prices_are_changed_as_the_page_says(tmp_path: Path, database_url: str) -> None:
+    assert 'version = "2026-11-01"' in EXAMPLE
+    (tmp_path / "old.toml").write_text(EXAMPLE.replace('"2026-11-01"', '"2026-10-01"', 1))
+    (tmp_path / "new.toml").write_text(EXAMPLE)
+    for file in ("old.toml", "new.toml"):
+        assert credit_ledger(tmp_path, "catalog", "activate", file, DATABASE_URL=database_url).returncode == 0
+    editor = "sed -i -e s/2026-11-01/2026-12-01/"
+    printed = run_page("change-prices.md", tmp_path, LEDGER_DATABASE_URL=database_url, EDITOR=editor)
+    assert "catalog 2026-12-01 is in force" in printed
+    assert "2026-10-01 -> 2026-11-01: no difference" in printed
+    assert printed.rstrip().endswith("catalog 2026-10-01 is in force; services that run take it over within seconds")
