@@ -145,7 +145,7 @@ class Writer:
 
     async def sweep(self, account: str) -> Outcome:
         """Write what is due in an account; the outcome has `facts`, none, when nothing is. Raises Outage."""
-        return await self._enqueue(Request(Sweep(account=account), "", "", SYSTEM), None)
+        return await self._enqueue(Request(Sweep(account=account), "", "", SYSTEM), None).future
 
     async def _follow(self, other: Pending, request: Request) -> Outcome | None:
         """Wait for a command with the same key; returns None when this one has to be judged by itself."""

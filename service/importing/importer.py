@@ -29,7 +29,7 @@ from events.recorded import Actor, decode
 from service.importing.rows import Asked, BadLine, Format, Row, read_rows
 from service.ledger import Ledger
 from service.outages import Outage
-from service.recall import decode_account
+from service.snapshots import decode_account
 from service.requests import Outcome, Request, key_digest
 from service.store.imports import booked
 
