@@ -130,6 +130,12 @@ class State(msgspec.Struct, gc=False):
         known = {**self.known, **self.changed} if self.changed else self.known
         return State(account, known, complete=self.complete, holds_due=self.holds_due)
 
+    def apart(self) -> State:
+        """Return a state to try things on: what becomes known in it is not known here."""
+        apart = self.fork()
+        apart.known = dict(apart.known)
+        return apart
+
     def item(self, kind: ItemKind, item_id: str) -> Item | None:
         """Return the item, or None when there is none; raises Missing when that is not known."""
         key: Key = (kind, item_id)

@@ -125,6 +125,17 @@ class Principal:
         if not self.reaches(account):
             raise AccountNotFound(f"there is no account {account}", account=account)
 
+    def admit_command(self, name: str, account: str | None) -> None:
+        """Raise Forbidden unless the principal may send a command, and AccountNotFound for an account out of reach.
+
+        What has no scope is unknown, which others will say.
+        """
+        scope = COMMAND_SCOPES.get(name)
+        if scope is not None:
+            self.require(scope)
+        if account is not None:
+            self.admit(account)
+
 
 DEVELOPER = Principal("dev", SCOPES)
 """Who acts over HTTP with AUTH=off."""

@@ -6,7 +6,7 @@ An attempt is thrown away whole when the head turned out to be another one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from events.account import Item, Key, State
 from events.decide import Decision
@@ -20,6 +20,19 @@ from service.snapshots import encode
 from service.store.log import AccountRow, Batch, EventRow, Head, ItemRow
 
 Caller = TypeVar("Caller")
+
+
+class Mark(NamedTuple):
+    """Where an attempt stood."""
+
+    account: str
+    head_after: Head
+    state: State | None
+    lines: int
+    accepted: int
+    shown: int
+    items: dict[tuple[str, Key], Item]
+    created: set[tuple[str, Key]]
 
 
 class Attempt(Generic[Caller]):
@@ -103,6 +116,30 @@ class Attempt(Generic[Caller]):
         state.settle()
         self.states[account] = state
         self._accepted.append((caller, state, first, len(self._lines)))
+
+    def mark(self, account: str) -> Mark:
+        """Return where the attempt stands, to come back to when decisions about an account turn out not to be."""
+        return Mark(
+            account,
+            self.head_after,
+            self.states.get(account),
+            len(self._lines),
+            len(self._accepted),
+            len(self._shown),
+            dict(self._items),
+            set(self._created),
+        )
+
+    def reset(self, mark: Mark) -> None:
+        """Take back what was accepted and shown since `mark`."""
+        self.head_after = mark.head_after
+        if mark.state is None:
+            self.states.pop(mark.account, None)
+        else:
+            self.states[mark.account] = mark.state
+        del self._lines[mark.lines :], self._keys[mark.lines :]
+        del self._accepted[mark.accepted :], self._shown[mark.shown :]
+        self._items, self._created = mark.items, mark.created
 
     def _record(self, account: str, fact: Fact, actor: Actor, command: CommandRef, key: bytes | None) -> None:
         position = self.head_after.position + 1

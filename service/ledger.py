@@ -6,13 +6,14 @@ It hands each command to the writer of its account's partition and knows nothing
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 
 from events.catalog import Catalog
 from events.instants import Instant, instant
 from events.partition import partition_of
 from service.ids import new_id
+from service.outages import Outage
 from service.recall import recall
 from service.requests import Outcome, Request, key_digest
 from service.store.log import Log
@@ -72,6 +73,23 @@ class Ledger:
         """Return how many commands of callers wait in a partition or are being written."""
         return self._writers[partition].waiting
 
+    async def execute_all(self, requests: Sequence[Request]) -> list[Outcome | BaseException]:
+        """Return what each command led to, a Refusal or Outage where it may not be or is not known; in their order."""
+        waits: list[asyncio.Future[Outcome]] = []
+        for request in requests:
+            try:
+                taken = self._writers[self.partition(request.command.account)].take_on(request)
+            except Outage as outage:
+                taken = asyncio.get_running_loop().create_future()
+                taken.set_exception(outage)
+            waits.append(asyncio.ensure_future(self.execute(request)) if taken is None else taken)
+        return await _results(waits)
+
+    async def execute_together(self, requests: Sequence[Request]) -> list[Outcome | BaseException]:
+        """Return what an atomic batch of one account led to: outcomes, or a refusal for each; raises Outage."""
+        writer = self._writers[self.partition(requests[0].command.account)]
+        return await _results(await writer.execute_together(requests))
+
     async def outcome(self, account: str, key: str) -> Outcome | None:
         """Return the first outcome of a key, or None when no command with it was accepted."""
         return await recall(self.log, self.partition(account), account, key)
@@ -83,3 +101,9 @@ class Ledger:
     async def drain(self) -> None:
         """Wait until every command that was taken on has its outcome."""
         await asyncio.gather(*(writer.drain() for writer in self._writers))
+
+
+async def _results(waits: Sequence[asyncio.Future[Outcome]]) -> list[Outcome | BaseException]:
+    """Return results or exceptions; a caller who goes away leaves the commands to go on."""
+    await asyncio.wait(waits)
+    return [wait.exception() or wait.result() for wait in waits]

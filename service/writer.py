@@ -23,7 +23,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import TypeVar
@@ -41,6 +41,7 @@ from projections.outcome import DRY_RUN_ID
 from service.attempt import Attempt
 from service.cache import StateCache
 from service.outages import Outage, Overloaded, Unavailable
+from service.pending import Group, Pending, aborted
 from service.recall import recall
 from service.requests import Outcome, Request
 from service.snapshots import decode_account, decode_item
@@ -56,25 +57,6 @@ ATTEMPTS_MAX = 50
 Result = TypeVar("Result")
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True, eq=False)
-class Pending:
-    """A command that waits for its outcome. `new_id` is for what it creates, the same at each attempt.
-
-    `digest` is that of its key, None for a dry run.
-    """
-
-    request: Request
-    digest: bytes | None
-    new_id: str
-    future: asyncio.Future[Outcome]
-    answered: bool = False
-
-    def go_on_alone(self) -> None:
-        """The caller went away; the command goes on, and whoever comes with the same key waits for it."""
-        self.future = asyncio.get_running_loop().create_future()
-        self.future.add_done_callback(lambda future: future.cancelled() or future.exception())
 
 
 @dataclass(slots=True, eq=False)
@@ -147,6 +129,30 @@ class Writer:
         """Write what is due in an account; the outcome has `facts`, none, when nothing is. Raises Outage."""
         return await self._enqueue(Request(Sweep(account=account), "", "", SYSTEM), None).future
 
+    async def execute_together(self, requests: Sequence[Request]) -> list[asyncio.Future[Outcome]]:
+        """Take on the commands of an atomic batch, all of one account; raises Overloaded, and then took on none.
+
+        Each future has the outcome or the refusal of its command. Commands in flight with the same keys come first.
+        """
+        for request in requests:
+            while not request.dry_run and (other := self._in_flight.get(request.digest)) is not None:
+                await asyncio.wait({other.future})
+                await asyncio.sleep(0)  # whoever waited for it and went away leaves a new future behind
+        if len(self._queue) + len(requests) > QUEUE_MAX:
+            raise _overloaded()
+        group = Group()
+        group.members = [
+            self._enqueue(request, None if request.dry_run else request.digest, group) for request in requests
+        ]
+        return [member.future for member in group.members]
+
+    def take_on(self, request: Request) -> asyncio.Future[Outcome] | None:
+        """Take on a command and return the future of its outcome; None when one with its key is in flight."""
+        digest = None if request.dry_run else request.digest
+        if digest is not None and digest in self._in_flight:
+            return None
+        return self._enqueue(request, digest).future
+
     async def _follow(self, other: Pending, request: Request) -> Outcome | None:
         """Wait for a command with the same key; returns None when this one has to be judged by itself."""
         same = other.request.fingerprint == request.fingerprint
@@ -168,14 +174,15 @@ class Writer:
             raise mismatch(request)
         return outcome if outcome.replayed or outcome.free else replace(outcome, replayed=True)
 
-    def _enqueue(self, request: Request, digest: bytes | None) -> Pending:
+    def _enqueue(self, request: Request, digest: bytes | None, group: Group | None = None) -> Pending:
         if len(self._queue) >= QUEUE_MAX:
-            raise Overloaded(f"{QUEUE_MAX} commands of this partition are waiting")
+            raise _overloaded()
         pending = Pending(
             request,
             digest,
             DRY_RUN_ID if request.dry_run else self._new_id(),
             asyncio.get_running_loop().create_future(),
+            group=group,
         )
         if digest is not None:
             self._in_flight[digest] = pending
@@ -231,7 +238,10 @@ class Writer:
         if self._one_by_one:
             size = 1
             self._one_by_one -= 1
-        return [self._queue.popleft() for _ in range(size)]
+        todo = [self._queue.popleft() for _ in range(size)]
+        while self._queue and (group := self._queue[0].group) is not None and todo[-1].group is group:
+            todo.append(self._queue.popleft())
+        return todo
 
     async def _bring_home(self, step: Step | None) -> Step | None:
         """Write a batch, whatever it takes, while the next one is decided on top of it; returns that next step.
@@ -375,17 +385,10 @@ class Writer:
                     later.append(pending)
                     continue
                 try:
-                    decision = decide(state, command, attempt.now, catalog, pending.new_id)
+                    self._judge(attempt, pending, state, catalog)
                 except Missing as error:
                     missing.items(command, error)
                     later.append(pending)
-                except Refusal as refusal:
-                    attempt.refuse(pending, refusal)
-                except Exception:  # noqa: BLE001 - a command that cannot be judged must not fail its neighbours
-                    _log.exception("partition %s: command %s cannot be decided", self._partition, command.name)
-                    self._fail(pending, Unavailable("the ledger failed on this command; nothing was written"))
-                else:
-                    self._accept(attempt, pending, decision)
                 if monotonic() > pause:
                     await asyncio.sleep(0)
                     pause = monotonic() + DECIDING_SECONDS_MAX
@@ -393,12 +396,49 @@ class Writer:
                 await self._load(attempt, missing)
             todo = later
 
+    def _judge(self, attempt: Attempt[Pending], pending: Pending, state: State, catalog: Catalog) -> None:
+        """Decide a command, and with the first one of a group all of it; raises Missing."""
+        try:
+            if pending.group is None:
+                decision = decide(state, pending.request.command, attempt.now, catalog, pending.new_id)
+                self._accept(attempt, pending, decision)
+            elif pending is pending.group.members[0]:
+                self._judge_together(attempt, pending.group, state, catalog)
+        except Missing:
+            raise
+        except Refusal as refusal:
+            attempt.refuse(pending, refusal)
+        except Exception:  # noqa: BLE001 - a command that cannot be judged must not fail its neighbours
+            _log.exception("partition %s: a %s cannot be decided", self._partition, pending.request.command.name)
+            for each in [pending] if pending.group is None else pending.group.members:
+                self._fail(each, Unavailable("the ledger failed on this command; nothing was written"))
+
     def _accept(self, attempt: Attempt[Pending], pending: Pending, decision: Decision) -> None:
         request = pending.request
         if request.dry_run or decision.free or not (decision.due or decision.facts):
             attempt.show(pending, decision)
         else:
             attempt.accept(pending, decision, request, pending.digest)
+
+    def _judge_together(self, attempt: Attempt[Pending], group: Group, state: State, catalog: Catalog) -> None:
+        """Decide the commands of a group on top of each other; when one may not be, none was. Raises Missing."""
+        before = attempt.mark(state.account.id)
+        state = state.apart()
+        member = group.members[0]
+        try:
+            for member in group.members:
+                decision = decide(state, member.request.command, attempt.now, catalog, member.new_id)
+                self._accept(attempt, member, decision)
+                state = decision.state
+                state.settle()
+        except Refusal as refusal:
+            attempt.reset(before)
+            number = group.members.index(member)
+            for other in group.members:
+                attempt.refuse(other, refusal if other is member else aborted(number))
+        except BaseException:
+            attempt.reset(before)
+            raise
 
     async def _load(self, attempt: Attempt[Pending], missing: Needs) -> None:
         due = dict.fromkeys(missing.due, attempt.now)
@@ -469,19 +509,25 @@ class Writer:
         for pending, outcome in attempt.outcomes():
             self._answer(pending, outcome)
         for pending, refusal in attempt.refused:
-            if known and pending.digest in known:
-                await self._answer_first(pending)
-            else:
-                self._fail(pending, refusal)
+            if known and await self._answer_if_known(pending, known):
+                continue
+            self._fail(pending, refusal)
 
     async def _answer_known(self, todo: list[Pending], keys: frozenset[bytes]) -> list[Pending]:
-        rest: list[Pending] = []
-        for pending in todo:
-            if pending.digest in keys:
-                await self._answer_first(pending)
-            else:
-                rest.append(pending)
-        return rest
+        return [pending for pending in todo if not await self._answer_if_known(pending, keys)]
+
+    async def _answer_if_known(self, pending: Pending, keys: frozenset[bytes]) -> bool:
+        """Answer a command that the log has; one of a group only with all of it. Returns False when it has nothing."""
+        group = pending.group
+        if group is not None and not group.known(keys):
+            if not any(member.digest in keys for member in group.members):
+                return False
+            self._fail(pending, group.refusal(pending, keys))
+        elif pending.digest not in keys:
+            return False
+        else:
+            await self._answer_first(pending)
+        return True
 
     async def _answer_first(self, pending: Pending) -> None:
         """Answer with the first outcome of the key, or with a mismatch."""
@@ -522,6 +568,10 @@ class Writer:
             self._end_turn()
             await asyncio.sleep(pause)
             pause = min(pause * 2, 0.5)
+
+
+def _overloaded() -> Overloaded:
+    return Overloaded(f"{QUEUE_MAX} commands of this partition are waiting")
 
 
 class Needs:

@@ -30,8 +30,8 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error
 
 from service.bus.connection import subscribe
-from service.gateway import Reply, failed, out_of_order, problem
 from service.outages import Overloaded
+from service.replies import Reply, failed, out_of_order, problem
 
 QUEUE_GROUP = "credit-ledger"
 DRAIN_SECONDS_MAX = 5.0

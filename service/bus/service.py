@@ -29,7 +29,8 @@ from service.access import COMMAND_SCOPES, QUERY_SCOPES, Access, Scope, checked_
 from service.bus.connection import Connection
 from service.bus.discovery import Discovery
 from service.bus.endpoint import Endpoint
-from service.gateway import Gateway, Reply, TooLarge, refused
+from service.gateway import Gateway
+from service.replies import Reply, TooLarge, refused
 
 BODY_BYTES_MAX = 64 * 1024
 COMMANDS_CONCURRENT_MAX = 4096
@@ -86,11 +87,20 @@ class Bus:
     async def _command(self, message: Msg) -> Reply:
         caller, name = _addressed(message)
         headers = message.headers or _NO_HEADERS
+        if name == "batch":
+            return await self._batch(caller, message, headers)
         try:
             actor = self._admit(caller, COMMAND_SCOPES.get(name), headers, len(message.data))
         except Refusal as refusal:
             return refused(refusal)
         return await self._gateway.command(name, message.data, actor=actor, key=headers.get("Idempotency-Key"))
+
+    async def _batch(self, caller: str, message: Msg, headers: Mapping[str, str]) -> Reply:
+        try:
+            actor = self._admit(caller, None, headers, 0)
+        except Refusal as refusal:
+            return refused(refusal)
+        return await self._gateway.batch(message.data, actor=actor, admit=self._access.caller(caller).admit_command)
 
     async def _query(self, message: Msg) -> Reply:
         caller, name = _addressed(message)

@@ -19,7 +19,7 @@ CONFIGURATION = """\
 server_name: "credit-ledger-embedded"
 listen: "{host}:{port}"
 ports_file_dir: {ports}
-max_payload: 1MB
+max_payload: 8MB
 jetstream {{
     store_dir: {store}
     sync_interval: always

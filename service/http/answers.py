@@ -12,7 +12,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from events.errors import Refusal
-from service.gateway import Reply
+from service.replies import Reply
 
 _COMMON = {"Server": "credit-ledger", "Cache-Control": "no-store"}
 JSON = CIMultiDict({**_COMMON, "Content-Type": "application/json"})

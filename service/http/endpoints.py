@@ -18,6 +18,7 @@ from service.body import parse_body
 from service.gateway import Gateway
 from service.http.answers import answer
 from service.http.incoming import (
+    BATCH_BYTES_MAX,
     IDEMPOTENCY_KEY,
     boolean,
     numbered,
@@ -66,6 +67,24 @@ def command(route: Route, door: Door, gateway: Gateway, in_flight: Value) -> Ser
         in_flight.value += 1
         try:
             reply = await gateway.command(name, body, actor=actor, key=key, path=path, dry_run=dry_run)
+        finally:
+            in_flight.value -= 1
+        return answer(reply)
+
+    return serve
+
+
+def batch(door: Door, gateway: Gateway, in_flight: Value) -> Serve:
+    """Return what serves a batch of commands, each of which needs its own scope."""
+
+    async def serve(request: web.BaseRequest, _path: dict[str, str]) -> web.StreamResponse:
+        principal = door.admit(request, None, None)
+        actor = Actor(id=principal.name, via=VIA, on_behalf_of=on_behalf_of(request))
+        dry_run = bool(request.rel_url.raw_query_string) and _dry_run(request)
+        body = await read_body(request, BATCH_BYTES_MAX)
+        in_flight.value += 1
+        try:
+            reply = await gateway.batch(body, actor=actor, admit=principal.admit_command, dry_run=dry_run)
         finally:
             in_flight.value -= 1
         return answer(reply)

@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from service.gateway import failed, refused
 from service.http.answers import Malformed, answer
+from service.replies import failed, refused
 
 BACKLOG = 1024
 KEEPALIVE_SECONDS = 75.0

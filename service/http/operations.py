@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from service.gateway import Reply, problem
 from service.http.answers import answer, text
 from service.http.endpoints import Serve
+from service.replies import Reply, problem
 from service.store.feed import Feed
 from service.telemetry.health import Health
 from service.telemetry.metrics import CONTENT_TYPE, Metrics

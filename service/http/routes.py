@@ -13,7 +13,7 @@ from typing import Literal
 from service.access import COMMAND_SCOPES, QUERY_SCOPES, Scope
 
 Method = Literal["GET", "POST", "PUT"]
-Kind = Literal["command", "query", "query_body", "events", "operation"]
+Kind = Literal["command", "batch", "query", "query_body", "events", "operation"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,7 @@ ROUTES: tuple[Route, ...] = (
     _command("POST", _ACCOUNT + "/consumptions/{consumption_id}/refund", "refund"),
     _command("POST", _ACCOUNT + "/grants", "grant"),
     _command("PUT", _ACCOUNT + "/plan", "change_plan"),
+    Route("POST", "/v1/commands", "batch", "batch", None),
     _query(_ACCOUNT, "account"),
     _query(_ACCOUNT + "/balance", "balance"),
     _query(_ACCOUNT + "/quota", "quota"),

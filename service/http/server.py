@@ -17,15 +17,17 @@ from aiohttp import hdrs, web
 
 from events.errors import Refusal
 from service.access import Access, is_loopback
-from service.gateway import Gateway, NotFound, failed, out_of_order, refused
+from service.asking import NotFound
+from service.gateway import Gateway
 from service.http.answers import Malformed, MethodNotAllowed, allowing, answer, nothing
-from service.http.endpoints import Door, Serve, command, query, query_body
+from service.http.endpoints import Door, Serve, batch, command, query, query_body
 from service.http.export import events
 from service.http.listener import Port
 from service.http.operations import operations
 from service.http.router import Router
 from service.http.routes import ROUTES, Route
 from service.outages import Outage
+from service.replies import failed, out_of_order, refused
 from service.store.feed import Feed
 from service.telemetry.health import Health
 from service.telemetry.metrics import Distribution, Family, Metrics, Value
@@ -61,8 +63,8 @@ class HttpServer:
         self._feed = feed
         self._measures = _Measures(metrics)
         endpoints = _endpoints(gateway, feed, access, health, metrics)
-        open_routes = [route for route in ROUTES if route.scope is None]
-        main_routes = [route for route in ROUTES if is_private or route.scope is not None]
+        open_routes = [route for route in ROUTES if route.kind == "operation"]
+        main_routes = [route for route in ROUTES if is_private or route.kind != "operation"]
         self._main = Port(_Dispatcher(main_routes, endpoints, self._measures), host, port)
         self._operations: Port | None = None
         if not is_private and operations_port is not None:
@@ -110,6 +112,8 @@ def _endpoints(gateway: Gateway, feed: Feed, access: Access, health: Health, met
         match route.kind:
             case "command":
                 return command(route, door, gateway, in_flight.labels("http"))
+            case "batch":
+                return batch(door, gateway, in_flight.labels("http"))
             case "query":
                 return query(route, door, gateway)
             case "query_body":

@@ -20,7 +20,8 @@ from nats.aio.msg import Msg
 from events.recorded import Actor
 from service.access import Access
 from service.bus import Bus
-from service.gateway import Gateway, Reply
+from service.gateway import Gateway
+from service.replies import Reply
 
 ANSWER_SECONDS_MAX = 10.0
 _prefixes = itertools.count(1)

@@ -14,7 +14,7 @@ from nats.aio.msg import Msg
 from service.bus import Bus
 from service.embedded import EmbeddedNats
 from service.embedded.child import free_port
-from service.gateway import Reply
+from service.replies import Reply
 from tests.bus.calling import Call, Scripted, bus_of, caller_of, prefix_of, publish_raw, serving
 from tests.servers import eventually, throwaway_directory
 

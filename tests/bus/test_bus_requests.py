@@ -7,11 +7,13 @@ import pytest
 from events.recorded import Actor
 from service.access import Access
 from service.bus import service as bus_service
-from service.gateway import Reply
+from service.replies import Reply
 from tests.bus.calling import ANSWER_SECONDS_MAX, Call, Scripted, bus_of, caller_of, serving
 from tests.servers import eventually
 
 SECRET = "password=hunter2"
+MESSAGE_BYTES_MAX = 8_000_000
+"""`max_payload: 8MB` of the embedded server."""
 
 ACCESS = Access.parse(
     """
@@ -156,9 +158,9 @@ async def test_an_answer_that_no_message_can_hold_does_not_end_the_connection(na
         return Reply(200, b" " * int(call.body))
 
     async with serving(Scripted(script), nats_url) as caller:
-        for size in (1_048_576 - 1024, 1_048_576 - 1023, 1_048_576, 5_000_000):
+        for size in (MESSAGE_BYTES_MAX - 1024, MESSAGE_BYTES_MAX - 1023, MESSAGE_BYTES_MAX, 9_000_000):
             answer = await caller.query("balance", str(size).encode())
-            assert answer.code == (None if size == 1_048_576 - 1024 else "internal")
+            assert answer.code == (None if size == MESSAGE_BYTES_MAX - 1024 else "internal")
 
 
 async def test_a_message_without_a_place_for_its_answer_is_not_executed(nats_url: str) -> None:

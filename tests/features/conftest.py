@@ -57,6 +57,8 @@ class Caller(Protocol):
 
     async def query(self, name: str, account: str, **fields: object) -> Answer: ...
 
+    async def batch(self, *, dry_run: bool = False, **fields: object) -> Answer: ...
+
 
 class HttpCaller:
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
@@ -82,6 +84,11 @@ class HttpCaller:
         async with self._session.get(url, params={name: str(value) for name, value in fields.items()}) as answer:
             return Answer(answer.status, await answer.read())
 
+    async def batch(self, *, dry_run: bool = False, **fields: object) -> Answer:
+        url = f"{self._url}/v1/commands" + ("?dry_run=true" if dry_run else "")
+        async with self._session.post(url, data=orjson.dumps(fields)) as answer:
+            return Answer(answer.status, await answer.read())
+
 
 class NatsCaller:
     def __init__(self, client: Client, prefix: str) -> None:
@@ -94,6 +101,11 @@ class NatsCaller:
 
     async def query(self, name: str, account: str, **fields: object) -> Answer:
         return await self._request(f"{self._prefix}.query.tests.{name}", {"account": account, **fields})
+
+    async def batch(self, *, dry_run: bool = False, **fields: object) -> Answer:
+        return await self._request(
+            f"{self._prefix}.cmd.tests.batch", {**fields, **({"dry_run": True} if dry_run else {})}
+        )
 
     async def _request(self, subject: str, body: Mapping[str, object]) -> Answer:
         reply = await self._client.request(subject, orjson.dumps(body), timeout=30)

@@ -1,0 +1,71 @@
+"""Replies: outcomes, refusals and outages as the status and the JSON body that a caller gets, whatever the transport."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import orjson
+
+from events.errors import Refusal
+from projections.outcome import answer, dry_answer, free_answer
+from service.outages import Outage
+from service.requests import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer: the status of CONTRACT.md, a JSON body, and for a problem its code."""
+
+    status: int
+    body: bytes
+    code: str | None = None
+    retry_after_seconds: int | None = None
+
+
+class TooLarge(Refusal):
+    """The body is larger than a command or query may be."""
+
+    code = "too_large"
+    status = 413
+    title = "The body is too large"
+
+
+def problem(status: int, code: str, title: str, detail: str, fields: Mapping[str, object] | None = None) -> bytes:
+    """Return a problem document (RFC 9457) with its code and the fields that help."""
+    about: dict[str, object] = {
+        "type": f"urn:credit-ledger:problem:{code}",
+        "title": title,
+        "status": status,
+        "code": code,
+        "detail": detail,
+    }
+    return orjson.dumps({**about, **(fields or {})})
+
+
+def refused(refusal: Refusal) -> Reply:
+    """Return the reply that carries a refusal."""
+    body = problem(refusal.status, refusal.code, refusal.title, refusal.detail, refusal.fields)
+    return Reply(refusal.status, body, refusal.code)
+
+
+def out_of_order(outage: Outage) -> Reply:
+    """Return the reply that carries an outage: nothing is wrong with the request, it may be sent again."""
+    body = problem(503, outage.code, outage.title, outage.detail)
+    return Reply(503, body, outage.code, outage.retry_after_seconds)
+
+
+def told(outcome: Outcome) -> Reply:
+    """Return the reply that tells what a command led to."""
+    if outcome.free:
+        return Reply(200, orjson.dumps(free_answer()))
+    if outcome.facts is not None:
+        return Reply(200, orjson.dumps(dry_answer(outcome.account, outcome.facts, outcome.state)))
+    body = orjson.dumps(answer(outcome.account, outcome.lines, outcome.state, replayed=outcome.replayed))
+    return Reply(200 if outcome.replayed else 201, body)
+
+
+def failed() -> Reply:
+    """Return the reply for an error of our own; it says nothing of what happened inside."""
+    detail = "the ledger failed on this request; a command can be looked up by its key and sent again with it"
+    return Reply(500, problem(500, "internal", "Internal error", detail), "internal")
