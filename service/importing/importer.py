@@ -29,8 +29,8 @@ from events.recorded import Actor, decode
 from service.importing.rows import Asked, BadLine, Format, Row, read_rows
 from service.ledger import Ledger
 from service.outages import Outage
-from service.snapshots import decode_account
 from service.requests import Outcome, Request, key_digest
+from service.snapshots import decode_account
 from service.store.imports import booked
 
 CHUNK_ROWS = 500
