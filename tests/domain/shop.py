@@ -121,16 +121,16 @@ def extend(reservation_id: str = "r", **fields: Any) -> Extend:
     return _named(Extend, "reservation_id", reservation_id, fields)
 
 
-def revoke(grant_id: str = "g", reason: str = "bounced") -> Revoke:
-    return _named(Revoke, "grant_id", grant_id, {"reason": reason})
+def revoke(grant_id: str = "g", reason: str = "bounced", **fields: Any) -> Revoke:
+    return _named(partial(Revoke, reason=reason), "grant_id", grant_id, fields)
 
 
 def adjust(amount: int, **fields: Any) -> Adjust:
     return _named(partial(Adjust, amount=amount), "reason", "counted again", fields)
 
 
-def status(to: Any, reason: str = "asked for") -> SetStatus:
-    return _named(partial(SetStatus, status=to), "reason", reason, {})
+def status(to: Any, reason: str = "asked for", **fields: Any) -> SetStatus:
+    return _named(partial(SetStatus, status=to), "reason", reason, fields)
 
 
 def direct(consumption_id: str = "c", **fields: Any) -> ConsumeDirect:
