@@ -183,8 +183,13 @@ class State(msgspec.Struct, gc=False):
 
     def open_holds(self) -> list[Hold]:
         """Return the open holds in memory that have an end."""
-        items = {**self.known, **self.changed}
-        return [item for item in items.values() if isinstance(item, Hold) and item.due_at is not None]
+        changed = self.changed
+        found = [item for item in changed.values() if isinstance(item, Hold) and item.due_at is not None]
+        # There may be very many, most of them slots: nothing is copied, and no instant is computed.
+        for key, item in self.known.items():
+            if isinstance(item, Hold) and item.state == "open" and item.expires_at is not None and key not in changed:
+                found.append(item)
+        return found
 
 
 def _contribution(grant: Grant) -> tuple[int, int, int, int, int]:

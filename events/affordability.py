@@ -48,7 +48,7 @@ def refusal_of_more(
         available=there,
         shortfall=shortfall,
         max_affordable=there,
-        earliest_affordable_at=_earliest(draft, unit, covers),
+        earliest_affordable_at=_earliest(draft, unit, amount, covers),
     )
 
 
@@ -128,21 +128,20 @@ def earliest_affordable_at(draft: Draft, asked: Quote) -> Instant | None:
         there = sum(grant.remaining - spoken_for.get(grant.id, 0) for grant in useful)
         return there >= asked.total and _covers(useful, asked.unit, runs, spoken_for)
 
-    return _earliest(draft, asked.unit, covers)
+    return _earliest(draft, asked.unit, asked.total, covers)
 
 
-def _earliest(draft: Draft, unit: str, covers: Callable[[Iterable[Grant], Mapping[str, int]], bool]) -> Instant | None:
-    """Return the first instant at which what is usable then, less what repaid debt of it, `covers` what is asked."""
+def _earliest(
+    draft: Draft, unit: str, amount: int, covers: Callable[[Iterable[Grant], Mapping[str, int]], bool]
+) -> Instant | None:
+    """Return the first instant at which what is usable then, less what repaid debt of it, `covers` an amount."""
     grants = [grant for grant in draft.state.account.grants.values() if grant.unit == unit]
     coming = [grant for grant in grants if grant.state == "scheduled"] + _next_allowance(draft, unit)
     debt = draft.figures(unit).debt
     repaid: dict[str, int] = {}
+    there = sum(grant.remaining for grant in grants if grant.state == "active")
     in_order = sorted(
-        (
-            grant if grant.state == "active" else replace(grant, state="active")
-            for grant in {grant.id: grant for grant in (*grants, *coming)}.values()
-            if grant.state in {"scheduled", "active"}
-        ),
+        (replace(grant, state="active") for grant in {grant.id: grant for grant in (*grants, *coming)}.values()),
         key=draw_order,
     )
     for at, starting in groupby(
@@ -152,6 +151,9 @@ def _earliest(draft: Draft, unit: str, covers: Callable[[Iterable[Grant], Mappin
             if grant.operations is None:
                 repaid[grant.id] = min(debt, grant.remaining)
                 debt -= repaid[grant.id]
+            there += grant.remaining - repaid.get(grant.id, 0)
+        if there < amount:
+            continue  # whatever of it may be used
         usable = [
             grant for grant in in_order if grant.starts_at <= at and (grant.expires_at is None or grant.expires_at > at)
         ]
