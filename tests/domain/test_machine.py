@@ -85,7 +85,7 @@ class Accounts(RuleBasedStateMachine):
         jobs=st.integers(0, 2),
         holds=st.integers(1, 6),
         grace=st.sampled_from([0, 20]),
-        late=st.sampled_from([1, 72]),
+        late=st.sampled_from([1, 72, 72]),
         renewal=st.sampled_from(["auto", "external"]),
     )
     def begin(
@@ -270,6 +270,7 @@ class Accounts(RuleBasedStateMachine):
             lambda model: model.grant(name, unit, amount, kind, starts=begin, ends=end, scope=scope, priority=priority),
         )
 
+    @precondition(lambda self: self.model.plan is not None and len(self.model.pots) > 2)
     @rule(pick=picks, latest=st.booleans())
     def a_grant_is_revoked(self, pick: int, latest: bool) -> None:
         """Any grant, however it came to be: the n-th pot of the model is the n-th grant of the log."""
@@ -284,7 +285,7 @@ class Accounts(RuleBasedStateMachine):
         model.tick(self.now)
         assert len(made) == len(model.pots)
         index = len(made) - 1 if latest else pick % (len(made) + 1)
-        if 0 <= index < len(made):
+        if index < len(made):
             pot = self.model.pots[index].name
             self.run(revoke(made[index] or ""), lambda model: model.revoke(pot))
         else:
@@ -300,7 +301,8 @@ class Accounts(RuleBasedStateMachine):
         command = adjust(amount, unit=unit, insufficient=insufficient)
         self.run(command, lambda model: model.adjust(name, unit, amount, insufficient))
 
-    @rule(to=st.sampled_from(["active", "active", "active", "frozen", "closed"]))
+    @precondition(lambda self: self.model.plan is not None)
+    @rule(to=st.sampled_from(["active", "active", "active", "active", "frozen", "closed"]))
     def the_status_is_set(self, to: str) -> None:
         self.run(status(to), lambda model: model.set_status(to))
 
