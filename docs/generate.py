@@ -63,7 +63,11 @@ def errors_page() -> str:
 
 def routes_page() -> str:
     """Every route of HTTP, from the table that the router is built from."""
-    rows = [(route.method, f"`{route.path}`", route.name, route.scope or "open") for route in ROUTES]
+    open_to = {"batch": "that of each command"}
+    rows = [
+        (route.method, f"`{route.path}`", route.name, route.scope or open_to.get(route.kind, "open"))
+        for route in ROUTES
+    ]
     return "# HTTP routes\n\n" + table(("method", "path", "command or query", "scope"), rows)
 
 

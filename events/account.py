@@ -11,6 +11,7 @@ Whoever may still want the old state works on a `fork`. It reads only what the e
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Callable, Iterable
 from copy import copy
 from typing import Literal, cast
@@ -18,7 +19,19 @@ from typing import Literal, cast
 import msgspec
 from msgspec.structs import replace
 
-from events.facts import Allocation, Consumed, Data, Figures, Granted, Kind, PlanChanged, Policies, Refunded, Reserved
+from events.facts import (
+    Allocation,
+    Consumed,
+    Data,
+    Figures,
+    Granted,
+    Kind,
+    PlanChanged,
+    Policies,
+    Refunded,
+    Reserved,
+    Status,
+)
 from events.grants import BONUS_KINDS, Grant, by_grant, draw_order
 from events.holds import Consumption, HeldLine, Hold
 from events.instants import Instant
@@ -55,7 +68,7 @@ class Account(msgspec.Struct, array_like=True, gc=False):
     """How many events the account has."""
     position: int = 0
     """The position of its latest event in its partition, once recorded."""
-    status: Literal["active", "frozen", "closed"] = "active"
+    status: Status = "active"
     plan: str | None = None
     policies: Policies | None = None
     allowance: dict[str, int] = {}
@@ -176,8 +189,13 @@ class State(msgspec.Struct, gc=False):
 
     def open_holds(self) -> list[Hold]:
         """Return the open holds in memory that have an end."""
-        items = {**self.known, **self.changed}
-        return [item for item in items.values() if isinstance(item, Hold) and item.due_at is not None]
+        changed = self.changed
+        found = [item for item in changed.values() if isinstance(item, Hold) and item.due_at is not None]
+        # There may be very many, most of them slots: nothing is copied, and no instant is computed.
+        for key, item in self.known.items():
+            if isinstance(item, Hold) and item.state == "open" and item.expires_at is not None and key not in changed:
+                found.append(item)
+        return found
 
 
 def _contribution(grant: Grant) -> tuple[int, int, int, int, int]:
@@ -216,13 +234,20 @@ def _put(state: State, new: Grant) -> None:
     if not new.live:
         grants.pop(new.id, None)
         state.changed["grant", new.id] = new
-    elif old is None or old.state != new.state:
-        grants[new.id] = new
-        account.grants = _in_draw_order(grants)
-        if new.state == "active":  # new, activated, or filled again by a refund long after it was drained
-            _due(account, new.expires_at)
+        return
+    if old is None:
+        account.grants = _with(grants, new)
     else:
         grants[new.id] = new
+    if new.state == "active" and (old is None or old.state != "active"):
+        _due(account, new.expires_at)  # new, activated, or filled again by a refund long after it was drained
+
+
+def _with(grants: dict[str, Grant], new: Grant) -> dict[str, Grant]:
+    """Put one more grant at its place in the draw order, in which a grant never moves."""
+    entries = list(grants.items())
+    entries.insert(bisect(entries, draw_order(new), key=lambda entry: draw_order(entry[1])), (new.id, new))
+    return dict(entries)
 
 
 def _move(account: Account, grant: Grant, remaining: int, held: int) -> None:
@@ -286,9 +311,14 @@ def _due(account: Account, at: Instant | None) -> None:
 
 
 def _granted(state: State, kind: Kind, data: Granted, at: Instant) -> None:
+    if data.grant_id is None:
+        _adjusted(state, data)
+        return
     if kind == "activated":
         grant = _known_grant(state, data.grant_id)
         _put(state, replace(grant, state="active"))
+    elif kind == "revoked":
+        _revoked(state, data, data.grant_id)
     elif kind == "expired":
         grant = _known_grant(state, data.grant_id)
         lapsed = -data.amount
@@ -320,11 +350,34 @@ def _granted(state: State, kind: Kind, data: Granted, at: Instant) -> None:
     _repay(state, data.unit, data.repaid, data.debt_repaid)
 
 
-def _reserved(state: State, _kind: Kind, data: Reserved, at: Instant) -> None:
+def _adjusted(state: State, data: Granted) -> None:
+    """Take what an adjustment takes from the grants that gave it; the rest becomes debt."""
+    for grant_id, part in by_grant(data.allocation).items():
+        grant = _known_grant(state, grant_id)
+        _put(state, replace(grant, remaining=grant.remaining - part, adjusted=grant.adjusted + part))
+    if data.debt_added:
+        _add_debt(state.account, data.unit, data.debt_added)
+
+
+def _revoked(state: State, data: Granted, grant_id: str) -> None:
+    """Take credits out of a grant; it ends when the event says so."""
+    account = state.account
+    grant, taken = _known_grant(state, grant_id), -data.amount
+    after = grant.state if data.grant is None else data.grant.state
+    _put(state, replace(grant, state=after, remaining=grant.remaining - taken, revoked=grant.revoked + taken))
+    if data.take_back is not None:
+        usage = account.usage.get(data.unit, NO_USAGE)
+        account.usage[data.unit] = replace(usage, allowed=usage.allowed - taken)
+
+
+def _reserved(state: State, kind: Kind, data: Reserved, at: Instant) -> None:
     account = state.account
     for grant_id, part in by_grant(data.allocation).items():
         grant = _known_grant(state, grant_id)
         _put(state, replace(grant, remaining=grant.remaining - part, held=grant.held + part))
+    if kind == "extend":
+        _extended(state, data)
+        return
     hold = Hold(
         id=data.reservation_id,
         unit=data.unit,
@@ -347,10 +400,44 @@ def _reserved(state: State, _kind: Kind, data: Reserved, at: Instant) -> None:
         _due(account, hold.due_at)
 
 
-def _held_lines(data: Reserved) -> Iterable[HeldLine]:
+def _extended(state: State, data: Reserved) -> None:
+    """Let a hold live longer, hold more, and occupy what it is to occupy from here on."""
+    hold = _known_hold(state, data.reservation_id)
+    lines = list(hold.lines)
+    for index, parts in _parts_by_line(data.allocation).items():
+        line, more = lines[index], sum(part for _, part in parts)
+        allocation = _behind(line.allocation, parts)
+        lines[index] = replace(
+            line, amount=line.amount + more, held=line.held + more, added=line.added + more, allocation=allocation
+        )
+    _occupy(state.account, hold.occupies, -1)
+    _occupy(state.account, data.occupies, +1)
+    state.changed["work", hold.id] = replace(
+        hold,
+        amount=hold.amount + data.amount,
+        held=hold.held + data.amount,
+        occupies=data.occupies,
+        expires_at=data.expires_at,
+        lines=tuple(lines),
+    )
+
+
+def _behind(first: tuple[tuple[str, int], ...], more: list[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
+    """Put what is held more behind what was held; a grant that gave the last part and gives on is one part."""
+    if first and first[-1][0] == more[0][0]:
+        return (*first[:-1], (more[0][0], first[-1][1] + more[0][1]), *more[1:])
+    return (*first, *more)
+
+
+def _parts_by_line(entries: Iterable[Allocation]) -> dict[int, list[tuple[str, int]]]:
     parts: dict[int, list[tuple[str, int]]] = {}
-    for entry in data.allocation:
+    for entry in entries:
         parts.setdefault(entry.line, []).append((entry.grant_id, entry.amount))
+    return parts
+
+
+def _held_lines(data: Reserved) -> Iterable[HeldLine]:
+    parts = _parts_by_line(data.allocation)
     if not data.lines:
         yield HeldLine(amount=data.amount, held=data.amount, allocation=tuple(parts.get(0, ())))
     for index, line in enumerate(data.lines):
@@ -435,8 +522,11 @@ def _step(state: State, kind: Kind, data: Consumed, consumption: Consumption) ->
     lines = list(hold.lines)
     for index, amount in _taken_by_line(data.allocation).items():
         lines[index], _ = take_from_line(lines[index], amount)
-    for index, amount in [(each.line, each.charged) for each in data.lines] or [(0, data.charged)]:
-        lines[index] = replace(lines[index], charged=lines[index].charged + amount)
+    for index, charged, done in [(each.line, each.charged, each.amount) for each in data.lines] or [
+        (0, data.charged, data.actual)
+    ]:
+        line = lines[index]
+        lines[index] = replace(line, charged=line.charged + charged, lapsed=max(0, line.lapsed - done))
     after = replace(
         hold,
         held=sum(line.held for line in lines) if len(lines) > 1 else lines[0].held,
@@ -444,9 +534,11 @@ def _step(state: State, kind: Kind, data: Consumed, consumption: Consumption) ->
         unfunded=hold.unfunded + data.unfunded,
         lines=tuple(lines),
     )
-    if kind == "partial":
+    if data.consumption_id != hold.id:
         after = replace(after, partials=hold.partials + 1)
         _create(state, consumption)
+    elif kind == "late":
+        after = replace(after, state="settled_late", consumption=consumption)
     else:
         after = replace(after, state="settled", consumption=consumption)
         _free(state.account, hold)
@@ -483,7 +575,10 @@ def _refunded(state: State, kind: Kind, data: Refunded, _at: Instant) -> None:
             hold,
             state=ended if hold.state == "open" else hold.state,
             held=0,
-            lines=tuple(replace(line, held=0, allocation=()) for line in hold.lines),
+            lines=tuple(
+                replace(line, held=0, allocation=(), lapsed=line.held if kind == "hold_expired" else 0)
+                for line in hold.lines
+            ),
         )
     _repay(state, data.unit, data.repaid, data.debt_repaid)
 
@@ -512,6 +607,8 @@ def _refunded_consumption(state: State, data: Refunded) -> None:
 
 def _plan_changed(state: State, kind: Kind, data: PlanChanged, at: Instant) -> None:
     account = state.account
+    if data.status is not None:
+        account.status = data.status
     if kind == "opened":
         account.opened_at = at
         account.figures.setdefault("credits", ZERO)

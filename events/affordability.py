@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import groupby
 
 from msgspec.structs import replace
 
 from events.draft import Draft
 from events.errors import InsufficientCredits
-from events.grants import DEFAULT_PRIORITY, Grant, draw, draw_order
+from events.grants import DEFAULT_PRIORITY, Drawing, Grant, draw_order
 from events.instants import Instant
 from events.plans import policies
 from events.pricing import affordable
@@ -18,18 +18,44 @@ from events.quoting import Quote
 
 def refusal(draft: Draft, asked: Quote, shortfall: int) -> InsufficientCredits:
     """Return the refusal of a cost that the account cannot cover, with the figures that help and the catalog's words."""
-    catalog = draft.catalog
-    message = catalog.insufficient_credits_message
-    refused = InsufficientCredits(
-        message,
+    return _refusal(
+        draft,
         unit=asked.unit,
         cost=asked.total,
         available=available(draft, asked),
         shortfall=shortfall,
         max_affordable=max_affordable(draft, asked),
         earliest_affordable_at=earliest_affordable_at(draft, asked),
-        upgrade=message,
     )
+
+
+def refusal_of_more(
+    draft: Draft, unit: str, amount: int, shortfall: int, operations: Collection[str | None]
+) -> InsufficientCredits:
+    """Return the refusal of an amount that any of some operations may pay for, which is how an extend draws."""
+
+    def of_use(grants: Iterable[Grant]) -> list[Grant]:
+        return [grant for grant in grants if any(grant.usable_for(unit, name) for name in operations)]
+
+    def covers(grants: Iterable[Grant], spoken_for: Mapping[str, int]) -> bool:
+        return sum(grant.remaining - spoken_for.get(grant.id, 0) for grant in of_use(grants)) >= amount
+
+    there = sum(grant.remaining for grant in of_use(draft.state.account.grants.values()))
+    return _refusal(
+        draft,
+        unit=unit,
+        cost=amount,
+        available=there,
+        shortfall=shortfall,
+        max_affordable=there,
+        earliest_affordable_at=_earliest(draft, unit, amount, covers),
+    )
+
+
+def _refusal(draft: Draft, **fields: object) -> InsufficientCredits:
+    catalog = draft.catalog
+    message = catalog.insufficient_credits_message
+    refused = InsufficientCredits(message, **fields, upgrade=message)
     refused.status = catalog.insufficient_credits_status  # type: ignore[misc]  # the catalog may choose 429
     refused.code = catalog.insufficient_credits_code  # type: ignore[misc]  # and QUOTA_EXCEEDED with it
     return refused
@@ -41,7 +67,7 @@ def _operations(asked: Quote) -> list[str | None]:
 
 def available(draft: Draft, asked: Quote) -> int:
     """Return what may be drawn for it: general credits, and scoped ones that one of the lines may use."""
-    operations = _operations(asked)
+    operations = set(_operations(asked))
     grants = draft.state.account.grants.values()
     return sum(grant.remaining for grant in grants if any(grant.usable_for(asked.unit, name) for name in operations))
 
@@ -58,26 +84,35 @@ def max_affordable(draft: Draft, asked: Quote) -> int | None:
         return None
     low, high = 0, available(draft, asked) // asked.total
     grants = draft.state.account.grants.values()
+    runs = _runs(asked)
     while low < high:
         middle = (low + high + 1) // 2
-        if _covers(grants, asked, {}, sets=middle):
+        if _covers(grants, asked.unit, runs, {}, sets=middle):
             low = middle
         else:
             high = middle - 1
     return low
 
 
-def _covers(grants: Iterable[Grant], asked: Quote, spoken_for: Mapping[str, int], *, sets: int = 1) -> bool:
+def _runs(asked: Quote) -> list[tuple[str | None, int]]:
+    """Return what is to be drawn, as (operation, amount); lines of one operation that follow each other are one."""
+    runs: list[tuple[str | None, int]] = []
+    for operation, lines in groupby(asked.lines, lambda line: line.operation):
+        runs.append((operation, sum(line.amount for line in lines)))
+    return runs or [(None, asked.total)]
+
+
+def _covers(
+    grants: Iterable[Grant],
+    unit: str,
+    runs: Iterable[tuple[str | None, int]],
+    spoken_for: Mapping[str, int],
+    *,
+    sets: int = 1,
+) -> bool:
     """Say whether grants in draw order cover it that many times, beside what is spoken for of them by id."""
-    taken = dict(spoken_for)
-    lines = [(line.operation, line.amount) for line in asked.lines] or [(None, asked.total)]
-    for operation, amount in lines:
-        parts, missing = draw(grants, asked.unit, amount * sets, operation, taken=taken)
-        if missing:
-            return False
-        for grant_id, part in parts:
-            taken[grant_id] = taken.get(grant_id, 0) + part
-    return True
+    drawing = Drawing(grants, unit, taken=spoken_for)
+    return not any(drawing.take(amount * sets, operation)[1] for operation, amount in runs)
 
 
 def earliest_affordable_at(draft: Draft, asked: Quote) -> Instant | None:
@@ -86,10 +121,29 @@ def earliest_affordable_at(draft: Draft, asked: Quote) -> Instant | None:
     Known are the starts and ends of the grants that exist, and the next allowance of a plan that renews by itself. What
     starts repays debt first.
     """
-    grants = [grant for grant in draft.state.account.grants.values() if grant.unit == asked.unit]
-    coming = [grant for grant in grants if grant.state == "scheduled"] + _next_allowance(draft, asked.unit)
-    debt = draft.figures(asked.unit).debt
+    runs, operations = _runs(asked), set(_operations(asked))
+
+    def covers(grants: Iterable[Grant], spoken_for: Mapping[str, int]) -> bool:
+        useful = [grant for grant in grants if any(grant.usable_for(asked.unit, name) for name in operations)]
+        there = sum(grant.remaining - spoken_for.get(grant.id, 0) for grant in useful)
+        return there >= asked.total and _covers(useful, asked.unit, runs, spoken_for)
+
+    return _earliest(draft, asked.unit, asked.total, covers)
+
+
+def _earliest(
+    draft: Draft, unit: str, amount: int, covers: Callable[[Iterable[Grant], Mapping[str, int]], bool]
+) -> Instant | None:
+    """Return the first instant at which what is usable then, less what repaid debt of it, `covers` an amount."""
+    grants = [grant for grant in draft.state.account.grants.values() if grant.unit == unit]
+    coming = [grant for grant in grants if grant.state == "scheduled"] + _next_allowance(draft, unit)
+    debt = draft.figures(unit).debt
     repaid: dict[str, int] = {}
+    there = sum(grant.remaining for grant in grants if grant.state == "active")
+    in_order = sorted(
+        (replace(grant, state="active") for grant in {grant.id: grant for grant in (*grants, *coming)}.values()),
+        key=draw_order,
+    )
     for at, starting in groupby(
         sorted(coming, key=lambda grant: (grant.starts_at, grant.id)), lambda each: each.starts_at
     ):
@@ -97,12 +151,13 @@ def earliest_affordable_at(draft: Draft, asked: Quote) -> Instant | None:
             if grant.operations is None:
                 repaid[grant.id] = min(debt, grant.remaining)
                 debt -= repaid[grant.id]
+            there += grant.remaining - repaid.get(grant.id, 0)
+        if there < amount:
+            continue  # whatever of it may be used
         usable = [
-            replace(grant, state="active")
-            for grant in {grant.id: grant for grant in (*grants, *coming)}.values()
-            if grant.starts_at <= at and (grant.expires_at is None or grant.expires_at > at)
+            grant for grant in in_order if grant.starts_at <= at and (grant.expires_at is None or grant.expires_at > at)
         ]
-        if _covers(sorted(usable, key=draw_order), asked, repaid):
+        if covers(usable, repaid):
             return at
     return None
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 
-from events.facts import FIGURE_MAX
+from events.facts import FIGURE_MAX, Status
 from events.instants import Instant, parse
 
 LINES_MAX = 1000
@@ -26,6 +26,8 @@ Id = Annotated[str, Field(pattern=_ID)]
 Name = Id
 ConsumptionId = Annotated[str, Field(pattern=r"\A[A-Za-z0-9_:@-]{1,160}\z")]
 """A consumption's id; that of a partial step is its reservation's id with a number behind it."""
+GrantId = Annotated[str, Field(pattern=r"\A[A-Za-z0-9_:@-]{1,160}\z")]
+"""A grant's id; that of a grant that the ledger made itself has a number behind it."""
 Amount = Annotated[int, Field(ge=0, le=FIGURE_MAX)]
 Positive = Annotated[int, Field(ge=1, le=FIGURE_MAX)]
 Quantity = Annotated[int, Field(ge=1, le=10**9)]
@@ -248,6 +250,63 @@ class ChangePlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Extend:
+    """Let a reservation live longer, hold more, or occupy other capacity."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    name: ClassVar[str] = "extend"
+    account: Id
+    reservation_id: Id
+    ttl_seconds: Annotated[int, Field(ge=1, le=TTL_SECONDS_MAX)] | None = None
+    amount: Amount | None = None
+    occupies: Occupies | None = None
+    deadline: When | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revoke:
+    """Take back what is left of a grant."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    name: ClassVar[str] = "revoke"
+    account: Id
+    grant_id: GrantId
+    reason: Reason
+    deadline: When | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adjust:
+    """Add credits or take some away; `insufficient` says what becomes of an amount that is not there to be taken."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    name: ClassVar[str] = "adjust"
+    account: Id
+    amount: Annotated[int, Field(ge=-FIGURE_MAX, le=FIGURE_MAX)]
+    reason: Reason
+    unit: Name | None = None
+    insufficient: Literal["reject", "clamp", "debt"] | None = None
+    reference: Reference | None = None
+    deadline: When | None = None
+
+    def __post_init__(self) -> None:
+        if self.amount == 0:
+            raise ValueError("amount must not be 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetStatus:
+    """Freeze an account, close it, or let it be active again."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    name: ClassVar[str] = "set_status"
+    account: Id
+    status: Status
+    reason: Reason
+    deadline: When | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
     """Write what is due in an account, and nothing else (SEMANTICS.md section 2): the ledger's own, not a caller's."""
 
@@ -256,15 +315,32 @@ class Sweep:
     deadline: None = None
 
 
-Command = Reserve | Consume | ConsumeDirect | Release | Refund | Grant | ChangePlan | Sweep
+Command = (
+    Reserve
+    | Consume
+    | ConsumeDirect
+    | Release
+    | Extend
+    | Refund
+    | Grant
+    | Revoke
+    | Adjust
+    | ChangePlan
+    | SetStatus
+    | Sweep
+)
 
 COMMANDS: dict[str, tuple[type[Command], ...]] = {
     "reserve": (Reserve,),
     "consume": (Consume, ConsumeDirect),
     "release": (Release,),
+    "extend": (Extend,),
     "refund": (Refund,),
     "grant": (Grant,),
+    "revoke": (Revoke,),
+    "adjust": (Adjust,),
     "change_plan": (ChangePlan,),
+    "set_status": (SetStatus,),
 }
 """The commands by name. `consume` has two forms; a body with `reservation_id` is the first."""
 

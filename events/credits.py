@@ -1,6 +1,7 @@
 """How credits enter grants, come back to them and leave with them, whatever the reason (SEMANTICS.md section 4).
 
-One rule runs through all of it: what makes general credits usable repays debt first, in the same event.
+One rule runs through all of it: what makes general credits usable repays debt first, in the same event. And what comes
+back to a grant that has ended leaves it again in the same batch, the way its grant ended.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Literal
 from msgspec.structs import replace
 
 from events.draft import Draft
-from events.facts import Allocation, CostBasis, Granted, GrantedKind, Refunded
+from events.facts import Allocation, CostBasis, Granted, GrantedKind, GrantFigures, Refunded
 from events.grants import DEFAULT_PRIORITY, Grant, allocations, by_grant, draw, draw_order
 from events.holds import Hold
 from events.instants import Instant
@@ -71,6 +72,41 @@ def end(draft: Draft, grant: Grant, *, at: Instant | None = None, system: bool) 
     draft.add("expired", data, effective_at=at, system_id=f"expired:{grant.id}" if system else None)
 
 
+def revoke(
+    draft: Draft,
+    grant: Grant,
+    *,
+    at: Instant | None = None,
+    system: bool = False,
+    take_back: Literal["change", "reclaim"] | None = None,
+    reason: str | None = None,
+) -> None:
+    """Take what is not held out of a grant and end it; what a hold or refund returns later is revoked as it comes."""
+    allocation = allocations([(grant.id, grant.remaining)]) if grant.remaining else []
+    figures = GrantFigures(kind=grant.kind, amount=grant.granted, remaining=0, held=grant.held, state="revoked")
+    data = replace(
+        _about(grant, -grant.remaining), allocation=allocation, reason=reason, take_back=take_back, grant=figures
+    )
+    draft.add("revoked", data, effective_at=at, system_id=f"revoked:{grant.id}" if system else None)
+
+
+def is_of_this_period(draft: Draft, grant: Grant) -> bool:
+    """Say whether a grant is allowance of the present period, so that revoking it is a take-back (section 7)."""
+    return grant.kind == "plan" and grant.period == draft.state.account.period_start
+
+
+def end_again(draft: Draft, grant_id: str, *, at: Instant | None = None, system: bool = False) -> None:
+    """Let what a hold returned to a grant that has ended leave it again."""
+    grant = draft.state.account.grants.get(grant_id)
+    if grant is None or not grant.remaining:
+        return
+    if grant.state == "expired":
+        end(draft, grant, at=at, system=system)
+    elif grant.state == "revoked":
+        take_back = "change" if is_of_this_period(draft, grant) else None
+        revoke(draft, grant, at=at, system=system, take_back=take_back)
+
+
 def _about(grant: Grant, amount: int) -> Granted:
     """Return the data of an event about a grant that exists."""
     return Granted(
@@ -106,7 +142,7 @@ def give_back(
     at: Instant | None = None,
     reason: str | None = None,
 ) -> None:
-    """Return all that a hold still holds; what goes to an expired grant expires in the same batch."""
+    """Return all that a hold still holds; what goes to a grant that has ended leaves it in the same batch."""
     entries = [
         Allocation(grant_id=grant_id, amount=amount, line=index)
         for index, line in enumerate(hold.lines)
@@ -131,6 +167,4 @@ def give_back(
     )
     draft.add(kind, data, effective_at=at, system_id=f"hold_expired:{hold.id}" if system else None)
     for grant_id in sums:
-        grant = draft.state.account.grants.get(grant_id)
-        if grant is not None and grant.state == "expired" and grant.remaining:
-            end(draft, grant, at=at, system=system)
+        end_again(draft, grant_id, at=at, system=system)

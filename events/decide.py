@@ -11,18 +11,22 @@ from typing import assert_never
 
 import msgspec
 
-from events import funding, plans, steps
+from events import extending, funding, plans, status, steps, taking
 from events.account import State
 from events.catalog import Catalog
 from events.commands import (
+    Adjust,
     ChangePlan,
     Command,
     Consume,
     ConsumeDirect,
+    Extend,
     Grant,
     Refund,
     Release,
     Reserve,
+    Revoke,
+    SetStatus,
     Sweep,
 )
 from events.draft import Draft
@@ -59,7 +63,7 @@ def decide(state: State, command: Command, now: Instant, catalog: Catalog, new_i
     return Decision(draft.state, due, draft.facts, free)
 
 
-def _judge(draft: Draft, command: Command) -> bool:
+def _judge(draft: Draft, command: Command) -> bool:  # noqa: C901 - one case for each command
     match command:
         case Reserve():
             return steps.reserve(draft, command)
@@ -69,12 +73,20 @@ def _judge(draft: Draft, command: Command) -> bool:
             return steps.consume_direct(draft, command)
         case Release():
             steps.release(draft, command)
+        case Extend():
+            extending.extend(draft, command)
         case Refund():
             funding.refund(draft, command)
         case Grant():
             funding.grant(draft, command)
+        case Revoke():
+            taking.revoke_grant(draft, command)
+        case Adjust():
+            taking.adjust(draft, command)
         case ChangePlan():
             plans.change_plan(draft, command)
+        case SetStatus():
+            status.set_status(draft, command)
         case Sweep():
             pass  # what is due has happened already
         case _:

@@ -12,10 +12,10 @@ from msgspec.structs import replace
 from events.account import ZERO, State, apply
 from events.catalog import Catalog, Plan
 from events.errors import InvalidRequest
-from events.facts import FIGURE_MAX, Consumed, Data, Fact, Figures, Kind, Refunded
+from events.facts import FIGURE_MAX, Consumed, Data, Fact, Figures, Kind, Refunded, Reserved
 from events.instants import Instant
 
-_STEPS = (Consumed, Refunded)
+_OF_HOLDS = (Consumed, Refunded, Reserved)
 
 
 class Draft:
@@ -40,14 +40,14 @@ class Draft:
         for unit, after in balance.items():
             old = before.get(unit, ZERO)
             delta[unit] = ZERO if after is old else _difference(after, old)
-        data = self._with_totals(data)
+        data = self._with_totals(kind, data)
         if isinstance(data, Consumed):
             _require_countable(data, account.usage[data.unit].used)
         self.facts.append(Fact(kind, data, delta, balance, effective_at, system_id))
 
-    def _with_totals(self, data: Data) -> Data:
+    def _with_totals(self, kind: Kind, data: Data) -> Data:
         """Add how the hold and the consumption stand now, so that answers are rebuilt from the event alone."""
-        if isinstance(data, _STEPS) and data.reservation_id is not None:
+        if isinstance(data, _OF_HOLDS) and kind != "hold" and data.reservation_id is not None:
             hold = self.state.hold(data.reservation_id)
             data = replace(data, hold=hold.figures() if hold else None)
         if isinstance(data, Refunded) and data.consumption_id is not None:

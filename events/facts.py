@@ -55,10 +55,16 @@ class CostBasis(Record, frozen=True):
     currency: str
 
 
+HoldState = Literal["open", "settled", "released", "expired", "settled_late"]
+GrantState = Literal["scheduled", "active", "expired", "revoked"]
+Status = Literal["active", "frozen", "closed"]
+"""What an account may be (SEMANTICS.md section 7)."""
+
+
 class HoldFigures(Record, frozen=True):
     """How a reservation stands after the event, so that its answer can be rebuilt from the event alone."""
 
-    state: Literal["open", "settled", "released", "expired"]
+    state: HoldState
     amount: int
     held: int
     charged: int
@@ -67,6 +73,18 @@ class HoldFigures(Record, frozen=True):
     expires_at: Instant | None
     lines: list[tuple[int, int]] = []
     """Held and charged of each line, when the hold has more than one."""
+    added: list[int] = []
+    """What extends added to each line, when the hold has more than one and there was any."""
+
+
+class GrantFigures(Record, frozen=True):
+    """How a grant stands after it was revoked, so that the answer can be rebuilt from the event alone."""
+
+    kind: str
+    amount: int
+    remaining: int
+    held: int
+    state: GrantState
 
 
 class ReservedLine(Record, frozen=True):
@@ -109,9 +127,13 @@ class Policies(Record, frozen=True):
 
 
 class Granted(Record, frozen=True):
-    """Credits came to be, became usable, or ended: `amount` is negative for `expired` and `revoked`."""
+    """Credits came to be, became usable, or ended: `amount` is negative for `expired` and `revoked`.
 
-    grant_id: str
+    An `adjustment` with a negative amount is not a grant: its `grant_id` is None, and `allocation` says which grants gave
+    how much; what they could not give is `debt_added`.
+    """
+
+    grant_id: str | None
     unit: str
     amount: int
     priority: int
@@ -125,10 +147,17 @@ class Granted(Record, frozen=True):
     repaid: list[Allocation] = []
     reference: str | None = None
     reason: str | None = None
+    debt_added: int = 0
+    take_back: Literal["change", "reclaim"] | None = None
+    """That a `revoked` event takes back a part of the present period's allowance: at once, or as it was reclaimed."""
+    grant: GrantFigures | None = None
 
 
 class Reserved(Record, frozen=True):
-    """Credits were set aside and capacity was occupied for work that has not ended."""
+    """Credits were set aside and capacity was occupied for work that has not ended.
+
+    Of an `extend`, `amount` and `allocation` are what is held more, `occupies` and `expires_at` are as they are now.
+    """
 
     reservation_id: str
     unit: str
@@ -210,15 +239,19 @@ class PlanChanged(Record, frozen=True):
     new_value: dict[str, AuditValue]
     reference: str | None = None
     reason: str | None = None
+    status: Status | None = None
+    """The account's status from here on; None: as it was."""
 
 
 Data = Granted | Reserved | Consumed | Refunded | PlanChanged
 
-GrantedKind = Literal["plan", "trial", "promo", "purchase", "refund_regrant", "activated", "expired"]
-ReservedKind = Literal["hold"]
-ConsumedKind = Literal["settle", "partial", "direct"]
+GrantedKind = Literal[
+    "plan", "trial", "promo", "purchase", "refund_regrant", "adjustment", "activated", "expired", "revoked"
+]
+ReservedKind = Literal["hold", "extend"]
+ConsumedKind = Literal["settle", "partial", "direct", "late"]
 RefundedKind = Literal["release", "hold_expired", "consumption"]
-PlanChangedKind = Literal["opened", "changed", "unchanged"]
+PlanChangedKind = Literal["opened", "changed", "status", "unchanged"]
 Kind = GrantedKind | ReservedKind | ConsumedKind | RefundedKind | PlanChangedKind
 
 

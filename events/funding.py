@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from events import commands
-from events.credits import credit, repayment
+from events.account import Account
+from events.credits import credit, repayment, revoke
 from events.draft import Draft
 from events.errors import (
     AccountClosed,
@@ -35,9 +36,7 @@ def grant(draft: Draft, command: commands.Grant) -> None:
     grant_id = command.grant_id or draft.new_id
     if command.grant_id is not None and draft.state.grant(command.grant_id) is not None:
         raise AlreadyExists(f"account {account.id} has a grant {command.grant_id}", grant_id=command.grant_id)
-    live = sum(1 for each in account.grants.values() if each.state in {"scheduled", "active"})
-    if live >= LIVE_GRANTS_MAX:
-        raise TooManyGrants(f"account {account.id} has {live} live grants", limit=LIVE_GRANTS_MAX, used=live)
+    require_grant_room(account)
     credit(
         draft,
         command.kind,
@@ -52,6 +51,13 @@ def grant(draft: Draft, command: commands.Grant) -> None:
         reference=command.reference,
         reason=command.reason,
     )
+
+
+def require_grant_room(account: Account) -> None:
+    """Refuse one more grant when the account has as many live ones as it may."""
+    live = sum(1 for each in account.grants.values() if each.state in {"scheduled", "active"})
+    if live >= LIVE_GRANTS_MAX:
+        raise TooManyGrants(f"account {account.id} has {live} live grants", limit=LIVE_GRANTS_MAX, used=live)
 
 
 def _check_grant(draft: Draft, command: commands.Grant, unit: str) -> None:
@@ -82,12 +88,15 @@ def refund(draft: Draft, command: commands.Refund) -> None:
     debt_refunded = min(debt_part, draft.figures(consumption.unit).debt)
     alive: list[tuple[str, int]] = []
     ended: list[tuple[Grant, int]] = []
+    revoked: list[tuple[str, int]] = []
     for grant_id, part in grant_parts:
         source = draft.state.grant(grant_id)
         if source is None:
             raise LookupError(f"account {account.id}: consumption {consumption.id} names unknown grant {grant_id}")
         if _alive(source, draft.now):
             alive.append((grant_id, part))
+        elif source.state == "revoked":
+            revoked.append((grant_id, part))
         else:
             ended.append((source, part))
     repaid = repayment(draft, consumption.unit, dict(alive), draft.figures(consumption.unit).debt - debt_refunded)
@@ -98,7 +107,7 @@ def refund(draft: Draft, command: commands.Refund) -> None:
         amount=amount,
         regranted=(debt_part - debt_refunded) + sum(part for _, part in ended),
         usage=amount + (consumption.unfunded if completes else 0),
-        allocation=allocations(alive),
+        allocation=allocations([*alive, *revoked]),
         debt_refunded=debt_refunded,
         debt_repaid=sum(entry.amount for entry in repaid),
         repaid=repaid,
@@ -106,6 +115,8 @@ def refund(draft: Draft, command: commands.Refund) -> None:
         reason=command.reason,
     )
     draft.add("consumption", data)
+    for grant_id, _ in revoked:
+        revoke(draft, draft.state.account.grants[grant_id])
     if debt_part > debt_refunded:
         _regrant(draft, consumption.unit, debt_part - debt_refunded, None)
     for source, part in ended:

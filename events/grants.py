@@ -10,10 +10,10 @@ excess over a hold, repayment of debt) draws with `draw`, and so in the same ord
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import Literal
 
-from events.facts import Allocation, CostBasis, GrantedKind, Record
+from events.facts import Allocation, CostBasis, GrantedKind, GrantState, Record
 from events.instants import Instant
 
 LIVE_GRANTS_MAX = 256
@@ -51,7 +51,7 @@ class Grant(Record, frozen=True, array_like=True, tag="grant"):
     source_grant_id: str | None = None
     period: Instant | None = None
     """Start of the period whose allowance this is; only on grants of kind `plan`."""
-    state: Literal["scheduled", "active", "expired", "revoked"] = "active"
+    state: GrantState = "active"
     remaining: int = 0
     held: int = 0
     returned: int = 0
@@ -115,6 +115,30 @@ def draw(
         if missing == 0:
             break
     return parts, missing
+
+
+class Drawing:
+    """Several draws from the same grants, each of which finds what those before it left, however many there are."""
+
+    def __init__(self, grants: Iterable[Grant], unit: str, *, taken: Mapping[str, int] | None = None) -> None:
+        """Begin with grants in draw order; `taken` says what is spoken for of them, by grant id."""
+        self._grants = tuple(grants)
+        self._unit = unit
+        self._taken = dict(taken or {})
+        self._usable: dict[str | None, deque[Grant]] = {}
+
+    def take(self, amount: int, operation: str | None = None) -> tuple[list[tuple[str, int]], int]:
+        """Draw the next amount for an operation; returns the same as `draw`."""
+        usable = self._usable.get(operation)
+        if usable is None:
+            usable = deque(grant for grant in self._grants if grant.usable_for(self._unit, operation))
+            self._usable[operation] = usable
+        while usable and usable[0].remaining <= self._taken.get(usable[0].id, 0):
+            usable.popleft()  # so that no later draw passes over what an earlier one emptied
+        parts, missing = draw(usable, self._unit, amount, operation, taken=self._taken)
+        for grant_id, part in parts:
+            self._taken[grant_id] = self._taken.get(grant_id, 0) + part
+        return parts, missing
 
 
 def allocations(parts: Iterable[tuple[str, int]], *, line: int = 0, excess: bool = False) -> list[Allocation]:

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from events.facts import Allocation, HoldFigures, Record
+from events.facts import Allocation, HoldFigures, HoldState, Record
 from events.instants import Instant, plus
 from events.pricing import PriceRule
-
-LATE_WINDOW_HOURS = 72
-"""For how long after its expiry a hold can still be settled, unless the plan says otherwise."""
 
 
 class Consumption(Record, frozen=True, array_like=True, tag="consumption"):
@@ -46,6 +43,10 @@ class HeldLine(Record, frozen=True, array_like=True):
     held: int
     allocation: tuple[tuple[str, int], ...]
     charged: int = 0
+    added: int = 0
+    """What extends added to `amount`."""
+    lapsed: int = 0
+    """What it held when the hold expired, less what was done of it since."""
     operation: str | None = None
     quantity: int | None = None
     params: dict[str, int | str] = {}
@@ -57,7 +58,7 @@ class Hold(Record, frozen=True, array_like=True, tag="hold"):
 
     id: str
     unit: str
-    state: Literal["open", "settled", "released", "expired"]
+    state: HoldState
     amount: int
     held: int
     occupies: dict[str, int]
@@ -81,9 +82,22 @@ class Hold(Record, frozen=True, array_like=True, tag="hold"):
             return None
         return plus(self.expires_at, seconds=self.grace_seconds) if self.grace_seconds else self.expires_at
 
+    def late_until(self, window_hours: int) -> Instant | None:
+        """Return the instant from which work is no longer booked late, which follows the grace; None without an end."""
+        if self.expires_at is None:
+            return None
+        return plus(self.expires_at, seconds=self.grace_seconds + window_hours * 3600)
+
+    @property
+    def lapsed(self) -> int:
+        """What it held when it expired, less what was done of it since."""
+        return sum(line.lapsed for line in self.lines)
+
     def figures(self) -> HoldFigures:
         """Return how the hold stands, as its events record it."""
-        lines = [(line.held, line.charged) for line in self.lines] if len(self.lines) > 1 else []
+        several = len(self.lines) > 1
+        lines = [(line.held, line.charged) for line in self.lines] if several else []
+        added = [line.added for line in self.lines] if several and any(line.added for line in self.lines) else []
         return HoldFigures(
             state=self.state,
             amount=self.amount,
@@ -93,4 +107,5 @@ class Hold(Record, frozen=True, array_like=True, tag="hold"):
             occupies=self.occupies,
             expires_at=self.expires_at,
             lines=lines,
+            added=added,
         )

@@ -49,6 +49,11 @@ def max_open_holds(draft: Draft) -> int:
     return plan.max_open_holds if plan is not None else policies(draft).max_open_holds
 
 
+def overdraft_room(draft: Draft, unit: str) -> int:
+    """Return how much debt may still be made, in the unit's smallest step."""
+    return max(0, policies(draft).overdraft_limit - draft.figures(unit).debt)
+
+
 def capacity_limits(draft: Draft) -> dict[str, int]:
     """Return the capacity limits in force, by name; what is not named is unlimited."""
     plan = draft.plan()
@@ -66,6 +71,12 @@ def require_active(account: Account) -> None:
     """Refuse new work in an account that is frozen or closed."""
     if account.status == "frozen":
         raise AccountFrozen(f"account {account.id} is frozen", account=account.id)
+    if account.status == "closed":
+        raise AccountClosed(f"account {account.id} is closed", account=account.id)
+
+
+def require_not_closed(account: Account) -> None:
+    """Refuse what a closed account no longer takes."""
     if account.status == "closed":
         raise AccountClosed(f"account {account.id} is closed", account=account.id)
 

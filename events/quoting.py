@@ -79,17 +79,22 @@ def quote(catalog: Catalog, asked: Priced, *, amount: int | None = None, unit: s
         unit = unit or "credits"
         if unit not in catalog.units:
             raise InvalidRequest.at("unit", f"the catalog has no unit {unit}")
-        return Quote(
-            lines=(),
-            unit=unit,
-            total=amount or 0,
-            free=False,
-            occupies={},
-            ttl_seconds=None,
-            grace_seconds=GRACE_SECONDS_DEFAULT,
-        )
+        return bare_amount(unit, amount or 0)
     return _quote_lines(
         [price_line(catalog, line.operation, line.quantity or 1, line.params or {}) for line in asked.lines]
+    )
+
+
+def bare_amount(unit: str, amount: int) -> Quote:
+    """Return what an amount comes to that is for no operation."""
+    return Quote(
+        lines=(),
+        unit=unit,
+        total=amount,
+        free=False,
+        occupies={},
+        ttl_seconds=None,
+        grace_seconds=GRACE_SECONDS_DEFAULT,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from events import affordability
+from events import affordability, charging
 from events.account import take_from_line
 from events.commands import TTL_SECONDS_DEFAULT, TTL_UNSET, Consume, ConsumeDirect, Release, Reserve
 from events.credits import give_back
@@ -18,17 +18,16 @@ from events.errors import (
     CapacityExceeded,
     ExceedsReservation,
     InvalidRequest,
-    ReservationExpired,
-    ReservationFinalized,
-    ReservationNotFound,
     TooManyHolds,
 )
 from events.facts import FIGURE_MAX, Allocation, Consumed, ConsumedLine, Reserved, ReservedLine
-from events.grants import allocations, draw
+from events.finding import find_hold, require_not_ended
+from events.grants import Drawing, allocations, draw
 from events.holds import HeldLine, Hold
 from events.instants import Instant, plus
-from events.plans import capacity_limits, ensure_open, max_open_holds, policies, require_account, require_active
-from events.pricing import FigureTooLarge, PriceRule, UnknownParam, cost
+from events.late import consume_late
+from events.plans import capacity_limits, ensure_open, max_open_holds, overdraft_room, require_active
+from events.pricing import PriceRule
 from events.quoting import Quote, quote
 
 
@@ -150,49 +149,34 @@ def cover(draft: Draft, asked: Quote) -> tuple[list[Allocation], int]:
     if len(lines) <= 1:
         parts, missing = draw(grants, asked.unit, asked.total, lines[0].operation if lines else None)
         return allocations(parts), missing
-    taken: dict[str, int] = {}
+    drawing = Drawing(grants, asked.unit)
     entries: list[Allocation] = []
     missing = 0
     for index, line in enumerate(lines):
-        parts, short = draw(grants, asked.unit, line.amount, line.operation, taken=taken)
+        parts, short = drawing.take(line.amount, line.operation)
         missing += short
-        for grant_id, part in parts:
-            taken[grant_id] = taken.get(grant_id, 0) + part
         entries += allocations(parts, line=index)
     return entries, missing
 
 
 def release(draft: Draft, command: Release) -> None:
     """End a reservation without a charge."""
-    hold = _open_hold(draft, command.reservation_id, releasing=True)
+    hold = find_hold(draft, command.reservation_id)
+    require_not_ended(hold)
     give_back(draft, hold, "release", reason=command.reason)
 
 
-def _open_hold(draft: Draft, reservation_id: str, *, releasing: bool = False) -> Hold:
-    account = require_account(draft)
-    hold = draft.state.hold(reservation_id)
-    if hold is None:
-        raise ReservationNotFound(
-            f"account {account.id} has no reservation {reservation_id}", reservation_id=reservation_id
-        )
-    if hold.state == "expired" and not releasing:
-        raise ReservationExpired(
-            f"reservation {hold.id} expired at {hold.expires_at}",
-            reservation_id=hold.id,
-            state=hold.state,
-            expires_at=hold.expires_at,
-        )
-    if hold.state != "open":
-        raise ReservationFinalized(
-            f"reservation {hold.id} is {hold.state}", reservation_id=hold.id, state=hold.state, charged=hold.charged
-        )
-    return hold
-
-
 def consume(draft: Draft, command: Consume) -> None:
-    """Charge a step of a reservation; a final one ends it and returns the rest in the same batch."""
-    hold = _open_hold(draft, command.reservation_id)
-    charges = _charges(hold, command)
+    """Charge a step of a reservation; a final one ends it and returns the rest in the same batch.
+
+    What comes after it expired is booked late.
+    """
+    hold = find_hold(draft, command.reservation_id)
+    if hold.state == "expired":
+        consume_late(draft, hold, command)
+        return
+    require_not_ended(hold)
+    charges = charging.charges(hold, command, default=hold.held)
     actual = sum(amount for _, amount in charges)
     if actual == 0 and not command.final:
         raise InvalidRequest.at("amount", "must be above 0 unless the step is final")
@@ -207,10 +191,10 @@ def consume(draft: Draft, command: Consume) -> None:
             shortfall=over,
         )
     drawn, debt, unfunded = _fund_excess(draft, hold, excess)
-    consumed = _consumed_lines(hold, charges, [*held, *drawn], debt)
+    consumed = charging.consumed_lines(hold, charges, [*held, *drawn], debt)
     data = Consumed(
         reservation_id=hold.id,
-        consumption_id=hold.id if command.final else _partial_id(draft, hold),
+        consumption_id=hold.id if command.final else charging.partial_id(draft, hold),
         unit=hold.unit,
         reserved=hold.held,
         actual=actual,
@@ -219,7 +203,7 @@ def consume(draft: Draft, command: Consume) -> None:
         unfunded=unfunded,
         allocation=[*held, *drawn],
         operation=hold.lines[0].operation if len(hold.lines) == 1 else None,
-        quantity=_quantity(hold, command),
+        quantity=charging.quantity(hold, command),
         price=hold.lines[0].price if len(hold.lines) == 1 else None,
         period=draft.state.account.period_start,
         lines=consumed,
@@ -229,50 +213,6 @@ def consume(draft: Draft, command: Consume) -> None:
     after = draft.state.hold(hold.id)
     if command.final and after is not None and after.held:
         give_back(draft, after, "release")
-
-
-def _partial_id(draft: Draft, hold: Hold) -> str:
-    """Return the id of the next partial step; a number that a caller took for something else is passed over."""
-    number = hold.partials + 1
-    while draft.state.is_taken(f"{hold.id}:{number}"):
-        number += 1
-    return f"{hold.id}:{number}"
-
-
-def _quantity(hold: Hold, command: Consume) -> int | None:
-    return (
-        command.quantity if command.quantity is not None else hold.lines[0].quantity if len(hold.lines) == 1 else None
-    )
-
-
-def _charges(hold: Hold, command: Consume) -> list[tuple[int | None, int]]:
-    """Return what the step charges, as (line or None when none is named, amount)."""
-    if command.lines is not None:
-        return [
-            (charge.line, _line_charge(hold, charge.line, charge.amount, charge.quantity, charge.params))
-            for charge in command.lines
-        ]
-    if command.quantity is not None:
-        if len(hold.lines) > 1:
-            raise InvalidRequest.at("quantity", "the reservation has several lines; say which with `lines`")
-        return [(0, _line_charge(hold, 0, None, command.quantity, command.params))]
-    return [(None, hold.held if command.amount is None else command.amount)]
-
-
-def _line_charge(
-    hold: Hold, index: int, amount: int | None, quantity: int | None, params: dict[str, int | str] | None
-) -> int:
-    if index >= len(hold.lines):
-        raise InvalidRequest.at("lines", f"reservation {hold.id} has no line {index}")
-    line = hold.lines[index]
-    if amount is not None:
-        return amount
-    if line.price is None:
-        raise InvalidRequest.at("quantity", f"line {index} of reservation {hold.id} has no price; give an amount")
-    try:
-        return cost(line.price, quantity or 1, line.params if params is None else params)
-    except (UnknownParam, FigureTooLarge) as error:
-        raise InvalidRequest.at("params", str(error)) from error
 
 
 def _split(
@@ -304,43 +244,15 @@ def _fund_excess(
     missing = sum(amount for _, amount in excess)
     if missing == 0 or hold.overage == "cap":
         return [], 0, missing
-    taken: dict[str, int] = {}
+    drawing = Drawing(draft.state.account.grants.values(), hold.unit)
     entries: list[Allocation] = []
     for named, amount in excess:
         operation = None if named is None else hold.lines[named].operation
-        parts, _ = draw(draft.state.account.grants.values(), hold.unit, amount, operation, taken=taken)
-        for grant_id, part in parts:
-            taken[grant_id] = taken.get(grant_id, 0) + part
-            missing -= part
+        parts, short = drawing.take(amount, operation)
+        missing -= amount - short
         entries += allocations(parts, line=named or 0, excess=True)
-    room = max(0, policies(draft).overdraft_limit - draft.figures(hold.unit).debt)
-    debt = min(missing, room)
+    debt = min(missing, overdraft_room(draft, hold.unit))
     return entries, debt, missing - debt
-
-
-def _consumed_lines(
-    hold: Hold, charges: Sequence[tuple[int | None, int]], entries: Sequence[Allocation], debt: int
-) -> list[ConsumedLine]:
-    """Say what each line of a hold with several came to; what exceeds the hold and names none is the first one's."""
-    if len(hold.lines) == 1:
-        return []
-    charged: dict[int, int] = {}
-    for entry in entries:
-        charged[entry.line] = charged.get(entry.line, 0) + entry.amount
-    amounts = {line: amount for line, amount in charges if line is not None}
-    if not amounts:
-        amounts = dict(charged)
-        over = charges[0][1] - sum(charged.values())
-        if over:
-            amounts[0] = amounts.get(0, 0) + over
-    lines: list[ConsumedLine] = []
-    for index, amount in sorted(amounts.items()):
-        paid = charged.get(index, 0)
-        owed = min(debt, amount - paid)
-        debt -= owed
-        operation = hold.lines[index].operation
-        lines.append(ConsumedLine(line=index, amount=amount, charged=paid + owed, operation=operation))
-    return lines
 
 
 def consume_direct(draft: Draft, command: ConsumeDirect) -> bool:

@@ -16,7 +16,7 @@ def reservation_view(hold: Hold, figures: HoldFigures | None = None) -> dict[str
             "line": index,
             "operation": line.operation,
             "quantity": line.quantity,
-            "amount": line.amount,
+            "amount": line.amount - line.added + (now.added[index] if now.added else 0) if several else now.amount,
             "held": now.lines[index][0] if several else now.held,
             "charged": now.lines[index][1] if several else now.charged,
         }

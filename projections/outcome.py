@@ -6,14 +6,26 @@ a consumption only what never changes is taken from the item; what moves stands 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import orjson
 from msgspec import to_builtins
 
 from events.account import ZERO, State
-from events.facts import Consumed, Data, Fact, Figures, Granted, HoldFigures, Kind, PlanChanged, Refunded, Reserved
+from events.facts import (
+    Consumed,
+    Data,
+    Fact,
+    Figures,
+    Granted,
+    GrantFigures,
+    HoldFigures,
+    Kind,
+    PlanChanged,
+    Refunded,
+    Reserved,
+)
 from events.recorded import TYPE_OF, Line
 from projections.balance import balance_view
 from projections.items import consumption_view, reservation_view
@@ -101,7 +113,7 @@ def _about(events: Sequence[tuple[Kind, Data, dict[str, Figures]]], state: State
     for kind, data, delta in events:
         match data:
             case Reserved():
-                about["reservation"] = _reservation(state, data.reservation_id, _figures(data))
+                about["reservation"] = _reservation(state, data.reservation_id, data.hold or _figures(data))
             case Consumed():
                 if data.reservation_id is not None:
                     about["reservation"] = _reservation(state, data.reservation_id, data.hold)
@@ -114,12 +126,14 @@ def _about(events: Sequence[tuple[Kind, Data, dict[str, Figures]]], state: State
             case PlanChanged():
                 about["plan"] = _plan(data)
             case Granted():
-                if kind in CALLER_GRANTS and not about:
+                if not about and data.grant is not None:
+                    about["grant"] = _revoked_grant(data, data.grant)
+                elif not about and data.grant_id is not None and kind in CALLER_GRANTS:
                     about["grant"] = _grant(kind, data, delta)
     return about
 
 
-CALLER_GRANTS = frozenset({"promo", "purchase", "trial"})
+CALLER_GRANTS = frozenset({"promo", "purchase", "trial", "adjustment"})
 
 
 def _figures(data: Reserved) -> HoldFigures:
@@ -154,14 +168,20 @@ def _consumption(state: State, consumption_id: str, refunded: int) -> dict[str, 
 def _grant(kind: Kind, data: Granted, delta: dict[str, Figures]) -> dict[str, object]:
     scheduled = delta.get(data.unit, ZERO).scheduled > 0
     remaining = data.amount - data.debt_repaid
+    state = "scheduled" if scheduled else "active" if remaining else "drained"
+    figures = {"kind": kind, "amount": data.amount, "remaining": remaining, "held": 0, "state": state}
+    return _grant_view(data, figures)
+
+
+def _revoked_grant(data: Granted, figures: GrantFigures) -> dict[str, object]:
+    return _grant_view(data, to_builtins(figures))
+
+
+def _grant_view(data: Granted, figures: Mapping[str, object]) -> dict[str, object]:
     return {
         "id": data.grant_id,
-        "kind": kind,
         "unit": data.unit,
-        "amount": data.amount,
-        "remaining": remaining,
-        "held": 0,
-        "state": "scheduled" if scheduled else "active" if remaining else "drained",
+        **figures,
         "priority": data.priority,
         "starts_at": data.starts_at,
         "expires_at": data.expires_at,
@@ -179,4 +199,5 @@ def _plan(data: PlanChanged) -> dict[str, object]:
         "pending": None,
         "allowance": data.allowance,
         "capacity": data.capacity,
+        **({} if data.status is None else {"status": data.status}),
     }

@@ -42,9 +42,13 @@ COMMAND_SCOPES: Mapping[str, Scope] = {
     "reserve": "spend",
     "consume": "spend",
     "release": "spend",
+    "extend": "spend",
     "refund": "spend",
     "grant": "grant",
+    "revoke": "admin:write",
+    "adjust": "admin:write",
     "change_plan": "admin:write",
+    "set_status": "admin:write",
 }
 """What a caller needs for each command, whatever transport it comes by."""
 

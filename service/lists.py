@@ -103,11 +103,13 @@ class Lists:
     async def _items(self, name: str, query: ListQuery, state: State, partition: int, lines: Lines) -> Rows:
         """Return the item that each event made, as it is now."""
         keys = {position: _made(line) for position, line in lines}
-        unknown = [key for key in keys.values() if key not in state.known and key not in state.changed]
+        unknown = [
+            key for key in keys.values() if key is not None and key not in state.known and key not in state.changed
+        ]
         await load_items(self._log, partition, state, unknown)
         rows: Rows = []
-        for position, (_, item_id) in keys.items():
-            view = _VIEWS[name](state, item_id)
+        for position, key in keys.items():
+            view = None if key is None else _VIEWS[name](state, key[1])
             wanted = query.state is None or (view is not None and view.get("state") == query.state)
             rows.append((position, view if wanted else None))
         return rows
@@ -148,7 +150,7 @@ _VIEWS: dict[str, Callable[[State, str], View | None]] = {
 _SOURCES: dict[str, tuple[str, tuple[str, ...] | None]] = {
     "reservations": ("reserved", ("hold",)),
     "consumptions": ("consumed", None),
-    "grants": ("granted", ("plan", "trial", "promo", "purchase", "refund_regrant")),
+    "grants": ("granted", ("plan", "trial", "promo", "purchase", "refund_regrant", "adjustment")),
 }
 """Which events make the items of a list."""
 
@@ -161,13 +163,14 @@ def _position(cursor: str | None) -> int | None:
     return int(cursor)
 
 
-def _made(line: Line) -> Key:
+def _made(line: Line) -> Key | None:
+    """Return the item that an event made; an adjustment that takes credits makes none."""
     match line.event.data:
         case Reserved(reservation_id=item_id):
             return "work", item_id
         case Consumed(consumption_id=item_id):
             return "work", item_id
         case Granted(grant_id=item_id):
-            return "grant", item_id
+            return None if item_id is None else ("grant", item_id)
         case other:
             raise LookupError(f"{line.event.id}: {type(other).__name__} makes no item")

@@ -32,7 +32,17 @@ from msgspec.structs import replace
 
 from events.account import Key, Missing, State
 from events.catalog import Catalog
-from events.commands import Command, Consume, ConsumeDirect, Refund, Release, Reserve, Sweep
+from events.commands import (
+    Command,
+    Consume,
+    ConsumeDirect,
+    Extend,
+    Refund,
+    Release,
+    Reserve,
+    Revoke,
+    Sweep,
+)
 from events.decide import Decision, decide
 from events.errors import IdempotencyMismatch, Refusal
 from events.instants import Instant
@@ -609,8 +619,10 @@ class Needs:
 def named(command: Command) -> list[Key]:
     """Return the items that a command names, which it will need."""
     match command:
-        case Consume() | Release():
+        case Consume() | Release() | Extend():
             return [("work", command.reservation_id)]
+        case Revoke():
+            return [("grant", command.grant_id)]
         case Refund():
             return [("work", command.consumption_id)]
         case Reserve() if command.reservation_id is not None:

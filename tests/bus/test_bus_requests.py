@@ -12,7 +12,7 @@ from tests.bus.calling import ANSWER_SECONDS_MAX, Call, Scripted, bus_of, caller
 from tests.servers import eventually
 
 SECRET = "password=hunter2"
-MESSAGE_BYTES_MAX = 8_000_000
+MESSAGE_BYTES_MAX = 8_388_608
 """`max_payload: 8MB` of the embedded server."""
 
 ACCESS = Access.parse(

@@ -17,7 +17,7 @@ from events.grants import Grant
 from events.holds import Consumption, Hold
 
 FIGURES = ("available", "reserved", "debt", "scheduled", "scoped", "bonus")
-BONUS = {"trial", "promo", "refund_regrant"}
+BONUS = {"trial", "promo", "refund_regrant", "adjustment"}
 FIGURE_MAX = 2**53 - 1
 
 
@@ -34,9 +34,13 @@ class Purse:
     remaining: int
     returned: int = 0
     consumed: int = 0
+    adjusted: int = 0
     repaid: int = 0
     expired: int = 0
+    revoked: int = 0
     held: int = 0
+    period: str | None = None
+    """Whose allowance it is, for a plan's grant."""
 
 
 @dataclass
@@ -47,6 +51,8 @@ class Work:
     ends: bool
     pieces: Counter[tuple[int, str]]
     is_open: bool = True
+    is_final: bool = False
+    """Whether a last step was charged or the credits were given back by their owner: nothing can follow."""
     charged: int = 0
     unfunded: int = 0
 
@@ -78,6 +84,7 @@ class Books:
     allowed: Counter[tuple[str, str]] = field(default_factory=Counter)
     balance: dict[str, dict[str, int]] = field(default_factory=dict)
     period: str = ""
+    status: str = "active"
     recorded_at: str = ""
     effective_at: str = ""
     events: int = 0
@@ -108,13 +115,14 @@ class Books:
             case "granted":
                 self._granted(event["kind"], data, event["effective_at"])
             case "reserved":
-                self._reserved(data)
+                self._reserved(event["kind"], data)
             case "consumed":
                 self._consumed(event["kind"], data)
             case "refunded":
                 self._refunded(event["kind"], data)
             case "plan_changed":
                 self.period = data["period_start"]
+                self.status = data.get("status", self.status)
             case other:
                 raise AssertionError(f"there are five event types, {other} is none of them")
         self._check_identities()
@@ -133,7 +141,11 @@ class Books:
         self.recorded_at, self.effective_at = event["recorded_at"], event["effective_at"]
 
     def _granted(self, kind: str, data: dict[str, Any], at: str) -> None:
-        if kind == "activated":
+        if data["grant_id"] is None:
+            self._taken(data)
+        elif kind == "revoked":
+            self._revoked(data)
+        elif kind == "activated":
             purse = self.purses[data["grant_id"]]
             assert purse.state == "scheduled"
             assert data["amount"] == purse.remaining
@@ -156,10 +168,40 @@ class Books:
                 expires_at=data["expires_at"],
                 granted=data["amount"],
                 remaining=data["amount"],
+                period=self.period if kind == "plan" else None,
             )
             if kind == "plan":
                 self.allowed[data["unit"], self.period] += data["amount"]
         self._repay(data)
+
+    def _taken(self, data: dict[str, Any]) -> None:
+        """An admin took credits: from general grants that could be drawn, and what they had not is owed."""
+        owed = data.get("debt_added", 0)
+        assert sum(entry["amount"] for entry in data["allocation"]) + owed == -data["amount"]
+        for entry in data["allocation"]:
+            purse = self.purses[entry["grant_id"]]
+            assert purse.unit == data["unit"] and purse.state == "active" and not purse.scoped
+            purse.remaining -= entry["amount"]
+            purse.adjusted += entry["amount"]
+        self.debt[data["unit"]] += owed
+
+    def _revoked(self, data: dict[str, Any]) -> None:
+        purse = self.purses[data["grant_id"]]
+        assert sum(entry["amount"] for entry in data["allocation"]) == -data["amount"]
+        assert -data["amount"] == purse.remaining, "what is not held is gone"
+        assert data["grant"] == {
+            "kind": purse.kind,
+            "amount": purse.granted,
+            "remaining": 0,
+            "held": purse.held,
+            "state": "revoked",
+        }
+        purse.revoked -= data["amount"]
+        purse.remaining += data["amount"]
+        purse.state = "revoked"
+        if data.get("take_back"):
+            assert purse.period == self.period, "only an allowance of this period can be taken back"
+            self.allowed[data["unit"], self.period] += data["amount"]
 
     def _repay(self, data: dict[str, Any]) -> None:
         assert sum(entry["amount"] for entry in data.get("repaid", ())) == data["debt_repaid"]
@@ -170,17 +212,22 @@ class Books:
             purse.repaid += entry["amount"]
         self.debt[data["unit"]] -= data["debt_repaid"]
 
-    def _reserved(self, data: dict[str, Any]) -> None:
+    def _reserved(self, kind: str, data: dict[str, Any]) -> None:
         assert sum(entry["amount"] for entry in data["allocation"]) == data["amount"]
-        assert data["reservation_id"] not in self.works
-        pieces: Counter[tuple[int, str]] = Counter()
+        assert (data["reservation_id"] in self.works) == (kind == "extend")
+        work = self.works.get(data["reservation_id"])
+        pieces: Counter[tuple[int, str]] = Counter() if work is None else work.pieces
         for entry in data["allocation"]:
             purse = self.purses[entry["grant_id"]]
             assert purse.unit == data["unit"] and purse.state == "active"
             purse.remaining -= entry["amount"]
             purse.held += entry["amount"]
             pieces[entry.get("line", 0), entry["grant_id"]] += entry["amount"]
-        self.works[data["reservation_id"]] = Work(data["occupies"], data["expires_at"] is not None, pieces)
+        if work is None:
+            self.works[data["reservation_id"]] = Work(data["occupies"], data["expires_at"] is not None, pieces)
+        else:
+            assert work.is_open, "what has ended is not extended"
+            work.occupies = data["occupies"]
 
     def _consumed(self, kind: str, data: dict[str, Any]) -> None:
         assert data["actual"] == data["charged"] + data["unfunded"]
@@ -203,8 +250,9 @@ class Books:
             paid_by[entry["grant_id"]] += entry["amount"]
         self.debt[data["unit"]] += data["debt_added"]
         if work is not None:
-            assert work.is_open
-            work.is_open = kind == "partial"
+            assert work.is_open == (kind != "late") and not work.is_final
+            work.is_final = data["consumption_id"] == data["reservation_id"]
+            work.is_open = work.is_open and not work.is_final
             work.charged += data["charged"]
             work.unfunded += data["unfunded"]
         self.used[data["unit"], data["period"]] += data["actual"]
@@ -236,6 +284,7 @@ class Books:
                 work.pieces[entry.get("line", 0), entry["grant_id"]] -= entry["amount"]
             assert not any(work.pieces.values()), "the end of a hold returns all that it held"
             work.is_open = False
+            work.is_final = work.is_final or kind == "release"
         self._repay(data)
 
     def _check_identities(self) -> None:
@@ -245,8 +294,10 @@ class Books:
                 assert amount >= 0
                 held[grant_id] += amount
         for grant_id, purse in self.purses.items():
-            spent = purse.consumed + purse.repaid + purse.expired + purse.remaining + purse.held
-            assert purse.granted + purse.returned == spent, f"grant {grant_id} does not add up"
+            spent = purse.consumed + purse.adjusted + purse.repaid + purse.expired + purse.revoked
+            assert purse.granted + purse.returned == spent + purse.remaining + purse.held, (
+                f"grant {grant_id} does not add up"
+            )
             assert purse.remaining >= 0 and purse.held >= 0, f"grant {grant_id} is overdrawn"
             assert purse.held == held[grant_id], f"grant {grant_id} holds what no hold has"
         for charge in self.charges.values():
@@ -271,12 +322,14 @@ class Books:
     def check_settled(self) -> None:
         """Check what holds between commands: what ended has nothing left that could be drawn."""
         for grant_id, purse in self.purses.items():
-            assert purse.state != "expired" or purse.remaining == 0, f"expired grant {grant_id} has credits"
+            ended = purse.state in {"expired", "revoked"}
+            assert not ended or purse.remaining == 0, f"{purse.state} grant {grant_id} has credits"
 
     def check(self, state: State) -> None:
         """Compare the books with what the domain made of the same lines."""
         account = state.account
         assert account.events == self.events
+        assert account.status == self.status
         assert set(account.figures) == set(self.balance)
         for unit, figures in account.figures.items():
             assert {name: getattr(figures, name) for name in FIGURES} == self.balance[unit]
@@ -299,9 +352,10 @@ class Books:
 
     def _check_grant(self, purse: Purse, grant: Grant | None) -> None:
         assert grant is not None
-        for counter in ("granted", "returned", "consumed", "repaid", "expired", "remaining", "held", "state", "unit"):
-            assert getattr(grant, counter) == getattr(purse, counter), f"{grant.id}: {counter}"
-        assert (grant.adjusted, grant.rolled_over, grant.revoked) == (0, 0, 0)
+        counters = ("granted", "returned", "consumed", "adjusted", "repaid", "expired", "revoked", "remaining", "held")
+        for name in (*counters, "state", "unit", "period"):
+            assert getattr(grant, name) == getattr(purse, name), f"{grant.id}: {name}"
+        assert grant.rolled_over == 0
 
     def _check_hold(self, work: Work, hold: Hold | None) -> None:
         assert hold is not None
@@ -311,7 +365,10 @@ class Books:
         for index, line in enumerate(hold.lines):
             pieces = {grant_id: part for (at, grant_id), part in work.pieces.items() if at == index and part}
             assert line.held == sum(pieces.values())
-            assert sorted(line.allocation) == sorted(pieces.items())
+            held: Counter[str] = Counter()
+            for grant_id, amount in line.allocation:
+                held[grant_id] += amount
+            assert dict(held) == pieces
         assert sum(line.charged for line in hold.lines) == hold.charged, (
             "what the lines were charged is what the hold was"
         )

@@ -18,7 +18,9 @@ from dataclasses import dataclass, field
 
 DEBT = "a coin that was owed"
 WEEK = 7 * 86_400
-PRIORITY = {"refund_regrant": 10, "plan": 20, "trial": 30, "promo": 30, "purchase": 50}
+DAY = 86_400
+PRIORITY = {"refund_regrant": 10, "plan": 20, "trial": 30, "promo": 30, "adjustment": 40, "purchase": 50}
+OVER = ("over", "revoked")
 Charge = tuple[int | None, int]
 
 
@@ -60,7 +62,12 @@ class Job:
     occupies: dict[str, int]
     dies: int | None
     overage: str
+    ends: int | None = None
+    """When its time is over, before the grace."""
+    begun: int = 0
     state: str = "open"
+    lapsed: list[int] = field(default_factory=list)
+    """How many coins each line had when the job expired, less what was done of it since."""
     steps: int = 0
     charged: int = 0
     unfunded: int = 0
@@ -91,6 +98,7 @@ class Plan:
     holds_max: int
     trial: int = 0
     trial_seconds: int | None = None
+    late_seconds: int = 72 * 3600
 
 
 @dataclass
@@ -103,6 +111,7 @@ class Model:
     now: int = 0
     plan: str | None = None
     opened: int = 0
+    status: str = "active"
     pots: list[Pot] = field(default_factory=list)
     jobs: dict[str, Job] = field(default_factory=dict)
     bills: dict[str, Bill] = field(default_factory=dict)
@@ -112,7 +121,7 @@ class Model:
     allowed: Counter[str] = field(default_factory=Counter)
     minted: Counter[str] = field(default_factory=Counter)
     burnt: Counter[str] = field(default_factory=Counter)
-    """Coins that are gone for good: expired, or given for debt."""
+    """Coins that are gone for good: expired, revoked, taken, or given for debt."""
 
     # -- what can be seen ------------------------------------------------------------------------------------------
 
@@ -150,9 +159,10 @@ class Model:
     def boundaries(self) -> list[int]:
         """The instants at which time alone will change something."""
         jobs = [job.dies for job in self.jobs.values() if job.state == "open"]
-        ends = [pot.ends for pot in self.pots if pot.state != "over"]
+        ends = [pot.ends for pot in self.pots if pot.state not in OVER]
+        lates = [self._late_until(job) for job in self.jobs.values() if job.state == "expired"]
         starts = [pot.starts for pot in self.pots if pot.state == "waiting"]
-        return sorted({at for at in (*jobs, *ends, *starts) if at is not None and at > self.now})
+        return sorted({at for at in (*jobs, *ends, *starts, *lates) if at is not None and at > self.now})
 
     # -- time ------------------------------------------------------------------------------------------------------
 
@@ -164,7 +174,7 @@ class Model:
                 if job.state == "open" and job.dies is not None and job.dies <= now:
                     due.append((job.dies, 0, name))
             for pot in self.pots:
-                if pot.state != "over" and pot.ends is not None and pot.ends <= now:
+                if pot.state not in OVER and pot.ends is not None and pot.ends <= now:
                     due.append((pot.ends, 1, pot.name))
                 if pot.state == "waiting" and pot.starts <= now:
                     due.append((pot.starts, 2, pot.name))
@@ -173,6 +183,7 @@ class Model:
             self.now, what, name = min(due)
             if what == 0:
                 self.jobs[name].state = "expired"
+                self.jobs[name].lapsed = [len(line) for line in self.jobs[name].coins]
                 self._return(self.jobs[name])
                 continue
             pot = next(pot for pot in self.pots if pot.name == name)
@@ -245,8 +256,9 @@ class Model:
         for line in job.coins:
             for coin in line:
                 pot = next(pot for pot in self.pots if pot.name == coin)
-                if pot.state == "over":
+                if pot.state in OVER:
                     self.burnt[job.unit] += 1
+                    self.allowed[job.unit] -= 1 if pot.state == "revoked" and pot.kind == "plan" else 0
                 else:
                     pot.coins += 1
             line.clear()
@@ -273,6 +285,8 @@ class Model:
         if self.plan is None:
             self.open(plan)
             return None
+        if self.status == "closed":
+            return "account_closed"
         if self.plans[plan].rank < self.plans[self.plan].rank:
             return "invalid_request"
         if plan != self.plan:
@@ -296,6 +310,8 @@ class Model:
         """Give coins."""
         if self.plan is None:
             return "account_not_found"
+        if self.status == "closed":
+            return "account_closed"
         if ends is not None and (ends <= self.now or (starts is not None and ends <= starts)):
             return "invalid_request"
         self._mint(kind, unit, coins, name=name, starts=starts, ends=ends, scope=scope, priority=priority)
@@ -319,11 +335,14 @@ class Model:
         *,
         dies: int | None,
         overage: str,
+        ends: int | None = None,
     ) -> str | None:
         """Hold coins for each line."""
         if self.plan is None:
             self.open(self.default)
         assert self.plan is not None
+        if self.status != "active":
+            return f"account_{self.status}"
         if name in self.jobs or name in self.bills:
             return "already_exists"
         ending = [job for job in self.jobs.values() if job.state == "open" and job.dies is not None]
@@ -334,7 +353,8 @@ class Model:
         coins = self._cover(unit, lines)
         if coins is None:
             return "insufficient_credits"
-        self.jobs[name] = Job(unit, [operation for operation, _ in lines], coins, occupies, dies, overage)
+        operations = [operation for operation, _ in lines]
+        self.jobs[name] = Job(unit, operations, coins, occupies, dies, overage, ends, self.now)
         return None
 
     def direct(
@@ -343,6 +363,8 @@ class Model:
         """Pay at once."""
         if self.plan is None:
             self.open(self.default)
+        if self.status != "active":
+            return f"account_{self.status}"
         if name in self.jobs or name in self.bills:
             return "already_exists"
         if not self._fits(occupies):
@@ -358,19 +380,16 @@ class Model:
         self.used[unit] += len(coins) + unfunded
         self.charged[unit] += len(coins)
 
-    def _ended(self, name: str, *, releasing: bool) -> str | None:
+    def _ended(self, name: str) -> str | None:
         if self.plan is None:
             return "account_not_found"
         if name not in self.jobs:
             return "reservation_not_found"
-        state = self.jobs[name].state
-        if state == "expired" and not releasing:
-            return "reservation_expired"
-        return None if state == "open" else "reservation_finalized"
+        return None if self.jobs[name].state == "open" else "reservation_finalized"
 
     def release(self, name: str) -> str | None:
         """Give up a job."""
-        refused = self._ended(name, releasing=True)
+        refused = self._ended(name)
         if refused is None:
             self.jobs[name].state = "released"
             self._return(self.jobs[name])
@@ -378,7 +397,9 @@ class Model:
 
     def consume(self, name: str, charges: Sequence[Charge] | None, *, final: bool) -> str | None:
         """Charge a step: lines by their number, or None for all in order; without charges all that is held."""
-        refused = self._ended(name, releasing=False)
+        if name in self.jobs and self.jobs[name].state == "expired":
+            return self._consume_late(name, charges, final=final)
+        refused = self._ended(name)
         if refused is not None:
             return refused
         job = self.jobs[name]
@@ -406,6 +427,133 @@ class Model:
         if final:
             job.state = "settled"
             self._return(job)
+        return None
+
+    def _late_until(self, job: Job) -> int | None:
+        assert self.plan is not None
+        return None if job.dies is None else job.dies + self.plans[self.plan].late_seconds
+
+    def _consume_late(self, name: str, charges: Sequence[Charge] | None, *, final: bool) -> str | None:
+        """Charge a job whose coins went back: what it had of each line first, as far as there are coins now."""
+        assert self.plan is not None
+        job = self.jobs[name]
+        until = self._late_until(job)
+        if until is None or self.now >= until:
+            return "reservation_expired"
+        charges = [(None, sum(job.lapsed))] if charges is None else charges
+        actual = sum(amount for _, amount in charges)
+        if not final and actual == 0:
+            return "invalid_request"
+        wanted: list[Charge] = []
+        beyond: list[Charge] = []
+        for line, amount in charges:
+            missing = amount
+            for index in range(len(job.lapsed)) if line is None else [line]:
+                part = min(missing, job.lapsed[index])
+                job.lapsed[index] -= part
+                missing -= part
+                wanted.append((index, part))
+            beyond += [(line, missing)] if missing else []
+        if beyond and job.overage == "reject":
+            return "exceeds_reservation"
+        coins: list[str] = []
+        for line, amount in wanted + (beyond if job.overage == "draw" else []):
+            coins += self._take(job.unit, amount, None if line is None else job.operations[line])
+        room = 0 if job.overage == "cap" else max(0, self.plans[self.plan].overdraft - self.debt[job.unit])
+        owed = min(actual - len(coins), room)
+        self.debt[job.unit] += owed
+        coins += [DEBT] * owed
+        job.charged += len(coins)
+        job.unfunded += actual - len(coins)
+        job.steps += 0 if final else 1
+        job.state = "settled_late" if final else "expired"
+        self._book(name if final else f"{name}:{job.steps}", job.unit, coins, actual - len(coins))
+        return None
+
+    def extend(self, name: str, ttl: int | None, amount: int, occupies: dict[str, int] | None) -> str | None:
+        """Give a job more time, more coins, and other room."""
+        if self.plan is None:
+            return "account_not_found"
+        if self.status == "closed" or (self.status == "frozen" and amount):
+            return f"account_{self.status}"
+        if name not in self.jobs:
+            return "reservation_not_found"
+        job = self.jobs[name]
+        in_time = job.state == "open" and (job.ends is None or self.now < job.ends)
+        if job.state == "expired" or (job.state == "open" and not in_time):
+            return "reservation_expired"
+        if job.state != "open":
+            return "reservation_finalized"
+        if job.ends is None and amount:
+            return "invalid_request"
+        if not self._live_on(job, ttl, modest=bool(amount) or occupies is not None):
+            return "invalid_request"
+        named = occupies or {}
+        if not self._fits({room: max(0, count - job.occupies.get(room, 0)) for room, count in named.items()}):
+            return "capacity_exceeded"
+        job.occupies = {**job.occupies, **named}
+        for _ in range(amount):
+            pots = [pot for pot in self.pots if pot.unit == job.unit and pot.state == "live" and pot.coins]
+            pots = [pot for pot in pots if self._first_line(job, pot) < len(job.operations)]
+            if not pots:
+                return "insufficient_credits"
+            first = min(pots, key=Pot.rank)
+            first.coins -= 1
+            job.coins[self._first_line(job, first)].append(first.name)
+        return None
+
+    def _live_on(self, job: Job, ttl: int | None, *, modest: bool) -> bool:
+        """Let a job live longer, a day at most; a modest one that asked for no time takes what there is."""
+        if job.ends is None or job.dies is None:
+            return True
+        last, end = job.begun + DAY, self.now + (300 if ttl is None else ttl)
+        if end > last and ttl is None and modest:
+            end = last
+        job.ends, job.dies = max(job.ends, end), job.dies - job.ends + max(job.ends, end)
+        return end <= last
+
+    def _first_line(self, job: Job, pot: Pot) -> int:
+        """The first line of a job that may use a pot; beyond the last when none may."""
+        if pot.scope is None:
+            return 0
+        fitting = [index for index, operation in enumerate(job.operations) if operation in pot.scope]
+        return min(fitting, default=len(job.operations))
+
+    def revoke(self, name: str) -> str | None:
+        """Take what is left in a pot, and end it."""
+        if self.plan is None:
+            return "account_not_found"
+        if self.status == "closed":
+            return "account_closed"
+        pot = next((pot for pot in self.pots if pot.name == name), None)
+        if pot is None:
+            return "grant_not_found"
+        self.burnt[pot.unit] += pot.coins
+        self.allowed[pot.unit] -= pot.coins if pot.kind == "plan" else 0
+        pot.coins, pot.state = 0, "revoked"
+        return None
+
+    def adjust(self, name: str, unit: str, amount: int, insufficient: str | None) -> str | None:
+        """Add coins, or take some."""
+        if self.plan is None:
+            return "account_not_found"
+        if self.status == "closed":
+            return "account_closed"
+        if amount > 0:
+            self._mint("adjustment", unit, amount, name=name)
+            return None
+        missing = -amount - len(self._take(unit, -amount, None))
+        if missing and insufficient not in ("clamp", "debt"):
+            return "insufficient_credits"
+        self.burnt[unit] += -amount - missing
+        self.debt[unit] += missing if insufficient == "debt" else 0
+        return None
+
+    def set_status(self, status: str) -> str | None:
+        """Freeze the account, close it, or open it again."""
+        if self.plan is None:
+            return "account_not_found"
+        self.status = status
         return None
 
     def _charge(self, job: Job, charges: Sequence[Charge]) -> tuple[list[str], list[Charge]]:
@@ -444,6 +592,8 @@ class Model:
             pot = next(pot for pot in self.pots if pot.name == coin)
             if pot.state == "live":
                 pot.coins += 1
+            elif pot.state == "revoked":
+                self.burnt[bill.unit] += 1
             else:
                 anew[coin] += 1
                 self.burnt[bill.unit] += 1

@@ -9,16 +9,20 @@ from typing import Any, TypeVar
 
 from events.catalog import Catalog, parse_catalog
 from events.commands import (
+    Adjust,
     ChangePlan,
     Command,
     Consume,
     ConsumeDirect,
+    Extend,
     Grant,
     Line,
     LineCharge,
     Refund,
     Release,
     Reserve,
+    Revoke,
+    SetStatus,
 )
 from events.instants import Instant, parse
 
@@ -111,6 +115,22 @@ def consume(reservation_id: str = "r", **fields: Any) -> Consume:
 
 def release(reservation_id: str = "r", **fields: Any) -> Release:
     return _named(Release, "reservation_id", reservation_id, fields)
+
+
+def extend(reservation_id: str = "r", **fields: Any) -> Extend:
+    return _named(Extend, "reservation_id", reservation_id, fields)
+
+
+def revoke(grant_id: str = "g", reason: str = "bounced", **fields: Any) -> Revoke:
+    return _named(partial(Revoke, reason=reason), "grant_id", grant_id, fields)
+
+
+def adjust(amount: int, **fields: Any) -> Adjust:
+    return _named(partial(Adjust, amount=amount), "reason", "counted again", fields)
+
+
+def status(to: Any, reason: str = "asked for", **fields: Any) -> SetStatus:
+    return _named(partial(SetStatus, status=to), "reason", reason, fields)
 
 
 def direct(consumption_id: str = "c", **fields: Any) -> ConsumeDirect:

@@ -12,10 +12,12 @@ from events.commands import COMMANDS, parse_command
 from events.errors import Refusal
 from tests.domain.scenario import given, new
 from tests.domain.shop import (
+    adjust,
     catalog,
     change_plan,
     consume,
     direct,
+    extend,
     granted,
     line,
     opened,
@@ -23,6 +25,8 @@ from tests.domain.shop import (
     refund,
     release,
     reserve,
+    revoke,
+    status,
 )
 
 MOST = 2**53 - 1
@@ -179,6 +183,10 @@ class TestDeadlines:
             direct("c2", amount=1, deadline=AT_10),
             refund("c", deadline=AT_10),
             granted("h", 1, deadline=AT_10),
+            extend("r", deadline=AT_10),
+            revoke("g", deadline=AT_10),
+            adjust(1, deadline=AT_10),
+            status("frozen", deadline=AT_10),
             change_plan("twin", deadline=AT_10),
             reserve("p", operation="post", deadline=AT_10),
         ],

@@ -21,6 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from events.account import NO_USAGE, ZERO
 from events.decide import Decision
+from events.facts import Granted
 from events.grants import Grant
 from events.instants import Instant, plus
 from tests.domain.books import FIGURES
@@ -28,16 +29,20 @@ from tests.domain.model import Model, Plan
 from tests.domain.scenario import Story, judged
 from tests.domain.shop import (
     START,
+    adjust,
     catalog,
     change_plan,
     consume,
     direct,
+    extend,
     granted,
     line,
     part,
     refund,
     release,
     reserve,
+    revoke,
+    status,
 )
 
 DAY = 86_400
@@ -80,12 +85,22 @@ class Accounts(RuleBasedStateMachine):
         jobs=st.integers(0, 2),
         holds=st.integers(1, 6),
         grace=st.sampled_from([0, 20]),
+        late=st.sampled_from([1, 72, 72]),
         renewal=st.sampled_from(["auto", "external"]),
     )
     def begin(
-        self, allowance: int, minutes: int, trial: int, overdraft: int, jobs: int, holds: int, grace: int, renewal: str
+        self,
+        allowance: int,
+        minutes: int,
+        trial: int,
+        overdraft: int,
+        jobs: int,
+        holds: int,
+        grace: int,
+        late: int,
+        renewal: str,
     ) -> None:
-        common = f'interval = "10d"\nrenewal = "{renewal}"\nmax_open_holds = {holds}'
+        common = f'interval = "10d"\nrenewal = "{renewal}"\nmax_open_holds = {holds}\nlate_window_hours = {late}'
         text = f"""
             default_plan = "free"
             [units.minutes]
@@ -130,6 +145,8 @@ class Accounts(RuleBasedStateMachine):
         free = Plan(0, {"credits": allowance, "minutes": minutes}, {"jobs": jobs}, overdraft, holds, trial, 2 * DAY)
         plus_ = Plan(1, {"credits": 2 * allowance}, {"jobs": jobs + 1, "slots": 3}, 0, holds)
         twin = Plan(1, {"credits": allowance + 3, "minutes": minutes + 2}, {}, 2 * overdraft, holds)
+        for plan in (free, plus_, twin):
+            plan.late_seconds = late * 3600
         self.grace = {"reel": grace}
         self.story = Story(catalog(text), thorough=False)
         self.model = Model({"free": free, "plus": plus_, "twin": twin}, "free", period)
@@ -176,7 +193,7 @@ class Accounts(RuleBasedStateMachine):
 
     def pots(self, grants: Any) -> list[tuple[object, ...]]:
         """What can be drawn, in the order in which it is drawn."""
-        live: list[Grant] = [grant for grant in grants if grant.state != "expired" and grant.remaining]
+        live: list[Grant] = [grant for grant in grants if grant.state in {"active", "scheduled"} and grant.remaining]
         return [
             (each.kind, each.unit, each.state == "active", each.remaining, each.expires_at, each.operations)
             for each in live
@@ -253,7 +270,48 @@ class Accounts(RuleBasedStateMachine):
             lambda model: model.grant(name, unit, amount, kind, starts=begin, ends=end, scope=scope, priority=priority),
         )
 
+    @precondition(lambda self: self.model.plan is not None and len(self.model.pots) > 2)
+    @rule(pick=picks, latest=st.booleans())
+    def a_grant_is_revoked(self, pick: int, latest: bool) -> None:
+        """Any grant, however it came to be: the n-th pot of the model is the n-th grant of the log."""
+        made = [
+            line.event.data.grant_id
+            for line in self.story.log
+            if isinstance(line.event.data, Granted)
+            and line.event.data.grant_id is not None
+            and line.event.kind not in {"activated", "expired", "revoked"}
+        ]
+        model = deepcopy(self.model)
+        model.tick(self.now)
+        assert len(made) == len(model.pots)
+        index = len(made) - 1 if latest else pick % (len(made) + 1)
+        if index < len(made):
+            pot = self.model.pots[index].name
+            self.run(revoke(made[index] or ""), lambda model: model.revoke(pot))
+        else:
+            self.run(revoke("none"), lambda model: model.revoke("none"))
+
+    @rule(
+        amount=st.sampled_from([-30, -9, -4, -3, -1, 2, 5, 12]),
+        unit=st.sampled_from(["credits", "credits", "minutes"]),
+        insufficient=st.sampled_from([None, "reject", "clamp", "debt"]),
+    )
+    def the_balance_is_adjusted(self, amount: int, unit: str, insufficient: Any) -> None:
+        name = self.fresh()
+        command = adjust(amount, unit=unit, insufficient=insufficient)
+        self.run(command, lambda model: model.adjust(name, unit, amount, insufficient))
+
+    @precondition(lambda self: self.model.plan is not None)
+    @rule(to=st.sampled_from(["active", "active", "active", "active", "frozen", "closed"]))
+    def the_status_is_set(self, to: str) -> None:
+        self.run(status(to), lambda model: model.set_status(to))
+
     # -- holds -----------------------------------------------------------------------------------------------------
+
+    def ends(self, ttl: int | None, lines: list[tuple[str | None, int]]) -> int | None:
+        """When the time of a hold is over, before its grace."""
+        known = [DEFAULT_TTL[name] for name, _ in lines if name in DEFAULT_TTL]
+        return None if ttl is None else self.now + (max(known, default=300) if ttl == -1 else ttl)
 
     def dies(self, ttl: int | None, operations: list[str]) -> int | None:
         """When a hold expires for good."""
@@ -276,7 +334,9 @@ class Accounts(RuleBasedStateMachine):
         command = reserve(name, **asked, occupies=occupies, **fields)
         code = self.run(
             command,
-            lambda model: model.reserve(name, unit, lines, all_needs, dies=dies, overage=overage or "draw"),
+            lambda model: model.reserve(
+                name, unit, lines, all_needs, dies=dies, overage=overage or "draw", ends=self.ends(ttl, lines)
+            ),
         )
         if verdict is None:
             return
@@ -391,6 +451,31 @@ class Accounts(RuleBasedStateMachine):
             self.run(command, lambda model: model.consume(name, charges, final=final))
 
     @precondition(lambda self: self.model.jobs)
+    @rule(pick=picks, amount=st.one_of(st.none(), amounts))
+    def an_expired_hold_is_charged(self, pick: int, amount: int | None) -> None:
+        model = deepcopy(self.model)
+        model.tick(self.now)
+        expired = [name for name, job in model.jobs.items() if job.state == "expired"]
+        if expired:
+            name = expired[pick % len(expired)]
+            charges = None if amount is None else [(None, amount)]
+            self.run(consume(name, amount=amount), lambda model: model.consume(name, charges, final=True))
+
+    @precondition(lambda self: self.model.jobs)
+    @rule(
+        pick=picks,
+        ttl=st.sampled_from([None, 1, 60, 3600, DAY - 60, DAY]),
+        amount=st.sampled_from([None, None, 0, 1, 3, 8]),
+        occupies=st.sampled_from([None, None, {}, {"jobs": 0}, {"jobs": 2}, {"slots": 1}, {"jobs": 1, "slots": 0}]),
+    )
+    def a_hold_is_extended(
+        self, pick: int, ttl: int | None, amount: int | None, occupies: dict[str, int] | None
+    ) -> None:
+        name = self.some_job(pick)
+        command = extend(name, ttl_seconds=ttl, amount=amount, occupies=occupies)
+        self.run(command, lambda model: model.extend(name, ttl, amount or 0, occupies))
+
+    @precondition(lambda self: self.model.jobs)
     @rule(pick=picks)
     def a_hold_is_released(self, pick: int) -> None:
         name = self.some_job(pick)
@@ -426,7 +511,7 @@ class Accounts(RuleBasedStateMachine):
         if hold:
             self.run(
                 reserve(name, amount=1, ttl_seconds=60),
-                lambda model: model.reserve(name, "credits", lines, {}, dies=dies, overage="draw"),
+                lambda model: model.reserve(name, "credits", lines, {}, dies=dies, overage="draw", ends=dies - 30),
             )
         else:
             self.run(direct(name, amount=1), lambda model: model.direct(name, "credits", lines, {}))

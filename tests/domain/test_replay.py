@@ -15,10 +15,12 @@ from events.recorded import decode
 from tests.domain.scenario import Story, given, new
 from tests.domain.shop import (
     ACCOUNT,
+    adjust,
     catalog,
     change_plan,
     consume,
     direct,
+    extend,
     granted,
     line,
     opened,
@@ -26,6 +28,8 @@ from tests.domain.shop import (
     refund,
     release,
     reserve,
+    revoke,
+    status,
 )
 
 
@@ -45,12 +49,19 @@ def eventful() -> Story:
     story.when(refund("job:1")).then("consumption", "refund_regrant")
     story.when(reserve("no", amount=1)).then("hold")
     story.when(release("no")).then("release")
-    return story.after(days=40).when(refund("big")).then("consumption", *["refund_regrant"] * 3, due=["expired"] * 3)
+    story.after(days=40).when(refund("big")).then("consumption", *["refund_regrant"] * 3, due=["expired"] * 3)
+    story.when(granted("g", 20, priority=1)).then("promo").when(reserve("late", amount=5)).then("hold")
+    story.when(extend("late", amount=1, ttl_seconds=3600, occupies={"slots": 1})).then("extend")
+    story.after(days=1).when(consume("late", amount=4)).then("late", due=["hold_expired"])
+    story.when(adjust(2)).then("adjustment").when(adjust(-1)).then("adjustment").when(reserve("last", amount=1))
+    story.then("hold").when(revoke("g")).then("revoked").when(release("last")).then("release", "revoked")
+    return story.when(status("frozen")).then("status").when(status("active")).then("status")
 
 
 KINDS = {
-    *("opened", "changed", "unchanged", "plan", "trial", "promo", "purchase", "refund_regrant", "activated", "expired"),
-    *("hold", "settle", "partial", "direct", "release", "hold_expired", "consumption"),
+    *("opened", "changed", "unchanged", "status"),
+    *("plan", "trial", "promo", "purchase", "refund_regrant", "adjustment", "activated", "expired", "revoked"),
+    *("hold", "extend", "settle", "partial", "direct", "late", "release", "hold_expired", "consumption"),
 }
 
 

@@ -33,9 +33,13 @@ STOP_SECONDS_MAX = 60
 _PATHS = {
     "reserve": ("POST", "reservations"),
     "release": ("POST", "reservations/{reservation_id}/release"),
+    "extend": ("POST", "reservations/{reservation_id}/extend"),
     "refund": ("POST", "consumptions/{consumption_id}/refund"),
     "grant": ("POST", "grants"),
+    "revoke": ("POST", "grants/{grant_id}/revoke"),
+    "adjust": ("POST", "adjustments"),
     "change_plan": ("PUT", "plan"),
+    "set_status": ("PUT", "status"),
 }
 
 

@@ -60,6 +60,30 @@ LIFE = [
         (*MUTATION, "consumption"),
     ),
     Example(("POST", A + "/grants"), T + "/grants", {"amount": 10}, 201, (*MUTATION, "grant")),
+    Example(("POST", A + "/grants"), T + "/grants", {"amount": 7, "grant_id": "g:1"}, 201, (*MUTATION, "grant")),
+    Example(
+        ("POST", A + "/grants/{grant_id}/revoke"),
+        T + "/grants/g:1/revoke",
+        {"reason": "charged back"},
+        201,
+        (*MUTATION, "grant"),
+    ),
+    Example(("POST", A + "/reservations"), T + "/reservations", {"amount": 3, "reservation_id": "r3"}, 201),
+    Example(
+        ("POST", A + "/reservations/{reservation_id}/extend"),
+        T + "/reservations/r3/extend",
+        None,
+        201,
+        (*MUTATION, "reservation"),
+    ),
+    Example(("POST", A + "/adjustments"), T + "/adjustments", {"amount": -2, "reason": "counted again"}, 201, MUTATION),
+    Example(
+        ("PUT", A + "/status"),
+        T + "/status",
+        {"status": "active", "reason": "asked for"},
+        201,
+        (*MUTATION, "plan"),
+    ),
     Example(
         ("PUT", A + "/plan"), T + "/plan", {"plan": "pro"}, 201, ("account", "replayed", "token", "events", "plan")
     ),

@@ -31,6 +31,7 @@ class Customer:
     _written: list[Wish] = field(default_factory=list[Wish])
     _holds: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     _charges: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    _grants: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
 
     def next(self) -> Wish:
         """The next command."""
@@ -45,8 +46,13 @@ class Customer:
         if number < 0.50 and self._charges:
             account, charge = self._charges.pop()
             return Wish("refund", account, key, {"consumption_id": charge})
+        if number < 0.52:
+            return Wish("adjust", account, key, {"amount": self.random.choice([-3, 4]), "reason": "counted again"})
+        if number < 0.53 and self._grants:
+            account, grant = self._grants.pop()
+            return Wish("revoke", account, key, {"grant_id": grant, "reason": "bounced"})
         if number < 0.55:
-            return Wish("grant", account, key, {"amount": self.random.randint(1, 50)})
+            return Wish("grant", account, key, {"amount": self.random.randint(1, 50), "grant_id": key})
         if number < 0.60:
             return Wish("reserve", account, key, {"amount": 10**12})
         if number < 0.75:
@@ -56,8 +62,10 @@ class Customer:
     def _step(self, key: str) -> Wish:
         account, hold = self._holds[-1]
         number = self.random.random()
-        if number < 0.3:
+        if number < 0.2:
             return Wish("consume", account, key, {"reservation_id": hold, "amount": 1, "final": False})
+        if number < 0.3:
+            return Wish("extend", account, key, {"reservation_id": hold, "amount": 1})
         self._holds.pop()
         if number < 0.5:
             return Wish("release", account, key, {"reservation_id": hold})
@@ -78,6 +86,8 @@ class Customer:
             self._holds.append(command)
         elif wish.fields.get("consumption_id") == wish.key:
             self._charges.append(command)
+        elif wish.fields.get("grant_id") == wish.key:
+            self._grants.append(command)
 
     async def work(self, execute: Execute, goes_on: Callable[[], bool]) -> None:
         """Send one command after the other."""
