@@ -48,6 +48,7 @@ BROKEN = (
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
+    Lent = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
     Pool = asyncpg.Pool[asyncpg.Record]
 
 
@@ -200,8 +201,11 @@ async def _keep(_connection: object) -> None:
 class Log:
     """The ledger's database as its application sees it."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, kept_max: int) -> None:
         self._pool = pool
+        self._kept: list[Lent] = []
+        """At hand for appends: to borrow a connection and give it back costs as much as a short append."""
+        self._kept_max = kept_max
 
     @classmethod
     async def connect(cls, database_url: str, *, connections: int = CONNECTIONS) -> Log:
@@ -220,22 +224,49 @@ class Log:
             raise Unavailable("the database cannot be reached") from error
         except asyncpg.InvalidParameterValueError as error:  # no ledger was ever migrated here, so there is no role
             raise LookupError(NO_LEDGER) from error
-        return cls(pool)
+        return cls(pool, connections // 2)
 
     async def close(self) -> None:
         """Close all connections, waiting a moment for what runs."""
         try:
-            await asyncio.wait_for(self._pool.close(), 5)
+            async with asyncio.timeout(5):
+                await self._let_go()
+                await self._pool.close()
         except TimeoutError:
             self._pool.terminate()
 
     @asynccontextmanager
     async def connection(self) -> AsyncGenerator[Connection]:
         """Lend a connection; an outage inside becomes Unavailable, and its outcome is open."""
-        try:
-            async with self._pool.acquire(timeout=5) as connection:
+        async with self._outages(), self._pool.acquire(timeout=5) as connection:
+            yield cast("Connection", connection)
+
+    @asynccontextmanager
+    async def _appending(self) -> AsyncGenerator[Connection]:
+        """Lend a connection that stays at hand for the next append, unless it fails."""
+        async with self._outages():
+            connection = self._kept.pop() if self._kept else await self._pool.acquire(timeout=5)
+            try:
                 yield cast("Connection", connection)
+            except BaseException:
+                await self._pool.release(connection)
+                raise
+            if len(self._kept) < self._kept_max:
+                self._kept.append(connection)
+            else:
+                await self._pool.release(connection)
+
+    async def _let_go(self) -> None:
+        while self._kept:
+            await self._pool.release(self._kept.pop())
+
+    @asynccontextmanager
+    async def _outages(self) -> AsyncGenerator[None]:
+        """Let errors that mean "not now" be Unavailable, and trust no connection to a server that became read-only."""
+        try:
+            yield
         except asyncpg.ReadOnlySQLTransactionError as error:
+            await self._let_go()
             await self._pool.expire_connections()
             raise Unavailable("the database is read-only") from error
         except BROKEN as error:
@@ -254,7 +285,7 @@ class Log:
 
     async def append(self, batch: Batch) -> Written | Stale | KnownKeys | KnownItems:
         """Append a batch if the head is the one it expects; raises Unavailable (outcome open) and ClockSkew."""
-        async with self.connection() as connection:
+        async with self._appending() as connection:
             row = await connection.fetchrow(
                 _SQL["append"],
                 batch.partition,
