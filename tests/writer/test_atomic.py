@@ -51,10 +51,12 @@ async def test_an_atomic_batch_is_one_append_with_its_events_behind_each_other(
     async with held_head(database_url, 3) as held:
         first = asyncio.create_task(ledger.execute(ask("reserve", a, amount=1)))
         await held.appends_wait()
-        together = asyncio.create_task(ledger.execute_together([ask("reserve", a, amount=1) for _ in range(300)]))
+        batch = [ask("reserve", a, amount=1) for _ in range(300)]
+        together = asyncio.create_task(ledger.execute_together(batch))
         others = [asyncio.create_task(ledger.execute(ask("reserve", b, amount=1))) for _ in range(3)]
     await asyncio.gather(first, together, *others)
-    events = [line.event for result in together.result() if isinstance(result, Outcome) for line in result.lines]
+    results = together.result()
+    events = [line.event for result in results if isinstance(result, Outcome) for line in result.lines]
     assert [event.position - events[0].position for event in events] == list(range(300))
     assert len({event.recorded_at for event in events}) == 1
     await audited(database_url)
