@@ -26,34 +26,35 @@ from events.facts import (
     Figures,
     Granted,
     Kind,
+    Limits,
+    Payment,
     PlanChanged,
     Policies,
     Refunded,
     Reserved,
     Status,
+    Terms,
 )
 from events.grants import BONUS_KINDS, Grant, by_grant, draw_order
-from events.holds import Consumption, HeldLine, Hold
+from events.holds import Consumption, HeldLine, Hold, reversal
 from events.instants import Instant
+from events.payments import Paid, by_period, by_reference
 from events.recorded import Event
+from events.spending import DEBT, NO_USAGE, PAYERS_MAX, Payers, Resets, Usage, moved, page_id, paid_by, resets_id
 
-ItemKind = Literal["work", "grant"]
+ItemKind = Literal["work", "grant", "payment", "payers", "resets"]
 """Holds and consumptions are both `work`: they share their ids, a hold's final consumption having the hold's own."""
 Key = tuple[ItemKind, str]
-Item = Hold | Consumption | Grant
+Item = Hold | Consumption | Grant | Paid | Payers | Resets
 
 ZERO = Figures(available=0, reserved=0, debt=0, scheduled=0, scoped=0, bonus=0)
 
 
-class Usage(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What one unit saw in the present period: work done, credits charged, allowance granted, all net of refunds."""
+class Ahead(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The next period, when it is paid already: its payment, and what was granted for it by unit."""
 
-    used: int = 0
-    charged: int = 0
-    allowed: int = 0
-
-
-NO_USAGE = Usage()
+    payment: Payment
+    allowance: dict[str, int] = {}
 
 
 def _in_draw_order(grants: dict[str, Grant]) -> dict[str, Grant]:
@@ -87,11 +88,68 @@ class Account(msgspec.Struct, array_like=True, gc=False):
     """Open holds with a TTL."""
     due_at: Instant | None = None
     """No fact is due before this instant."""
+    overrides: Limits = Limits()
+    """What overrides the plan's own limits, until the next change of plan."""
+    own: Limits | None = None
+    """The plan's own limits, when some are overridden."""
+    pending: Terms | None = None
+    """What the account will be on from the next period."""
+    reclaim: dict[str, int] = {}
+    """What a downgrade at once could not take back yet, by unit."""
+    period_from: int = 0
+    """How many events the account had when the period began."""
+    grants_from: int = 0
+    """Allowance granted before this many events is of a period that began at the same instant as this one."""
+    paid: Payment | None = None
+    """What paid the present period; None when it began by itself."""
+    ahead: Ahead | None = None
+    idle: bool = False
+    """Whether no command came since the last renewal that happened by itself."""
+    was_reset: bool = False
+    """Whether a usage was ever reset, so that a consumption may have been given back by that."""
 
     def __post_init__(self) -> None:
         """Put the grants into draw order: a store may have changed the order of an object's keys."""
         if len(self.grants) > 1:
             self.grants = _in_draw_order(self.grants)
+
+    @property
+    def turns_at(self) -> Instant | None:
+        """When the next period begins by itself, or None when it waits for a payment (SEMANTICS.md section 7).
+
+        What begins by itself is a period of a plan that renews so, one that a pending change brings to such a plan, and
+        one that is paid already.
+        """
+        if self.policies is None or self.status == "closed":
+            return None
+        if self.policies.renewal == "auto" or self.ahead is not None:
+            return self.period_end
+        pending = self.pending is not None and self.pending.policies.renewal == "auto"
+        return self.period_end if pending else None
+
+    @property
+    def sweep_at(self) -> Instant | None:
+        """When a sweeper should look at the account; one that is idle is renewed by its next command instead."""
+        if self.idle and self.due_at is not None and self.due_at >= self.period_end:
+            return None
+        return self.due_at
+
+    @property
+    def terms(self) -> Terms:
+        """The plan that the account is on, as its last change recorded it."""
+        if self.plan is None or self.policies is None:
+            raise LookupError(f"account {self.id} has no plan")
+        own = self.own or Limits(allowance=self.allowance, capacity=self.capacity)
+        return Terms(plan=self.plan, policies=self.policies, limits=own, overrides=self.overrides, catalog=self.catalog)
+
+    def allows(self, grant: Grant) -> bool:
+        """Say whether a grant is allowance of the present period."""
+        return grant.kind == "plan" and grant.period == self.period_start and grant.ordinal >= self.grants_from
+
+    def counts(self, consumption: Consumption) -> bool:
+        """Say whether the present period's usage includes a consumption."""
+        usage = self.usage.get(consumption.unit, NO_USAGE)
+        return consumption.ordinal >= (usage.since or self.period_from)
 
 
 class Missing(Exception):
@@ -317,6 +375,8 @@ def _granted(state: State, kind: Kind, data: Granted, at: Instant) -> None:
     if kind == "activated":
         grant = _known_grant(state, data.grant_id)
         _put(state, replace(grant, state="active"))
+        if state.account.allows(grant):
+            _allow(state.account, grant.unit, grant.remaining)
     elif kind == "revoked":
         _revoked(state, data, data.grant_id)
     elif kind == "expired":
@@ -338,14 +398,16 @@ def _granted(state: State, kind: Kind, data: Granted, at: Instant) -> None:
             operations=None if data.operations is None else tuple(data.operations),
             cost_basis=data.cost_basis,
             source_grant_id=data.source_grant_id,
-            period=account.period_start if kind == "plan" else None,
+            period=(data.period or account.period_start) if kind == "plan" else None,
             state="scheduled" if data.starts_at > at else "active",
             remaining=data.amount,
         )
+        for grant_id, part in by_grant(data.allocation).items():
+            source = _known_grant(state, grant_id)
+            _put(state, replace(source, remaining=source.remaining - part, rolled_over=source.rolled_over + part))
         _put(state, grant)
-        if kind == "plan":
-            usage = account.usage.get(data.unit, NO_USAGE)
-            account.usage[data.unit] = replace(usage, allowed=usage.allowed + data.amount)
+        if grant.state == "active" and account.allows(grant):
+            _allow(account, data.unit, data.amount)
         _due(account, data.starts_at if grant.state == "scheduled" else data.expires_at)
     _repay(state, data.unit, data.repaid, data.debt_repaid)
 
@@ -359,15 +421,27 @@ def _adjusted(state: State, data: Granted) -> None:
         _add_debt(state.account, data.unit, data.debt_added)
 
 
+def _allow(account: Account, unit: str, amount: int) -> None:
+    """Count allowance of the present period that was granted, or with a negative amount taken back."""
+    usage = account.usage.get(unit, NO_USAGE)
+    account.usage[unit] = replace(usage, allowed=usage.allowed + amount)
+
+
 def _revoked(state: State, data: Granted, grant_id: str) -> None:
     """Take credits out of a grant; it ends when the event says so."""
-    account = state.account
     grant, taken = _known_grant(state, grant_id), -data.amount
     after = grant.state if data.grant is None else data.grant.state
     _put(state, replace(grant, state=after, remaining=grant.remaining - taken, revoked=grant.revoked + taken))
-    if data.take_back is not None:
-        usage = account.usage.get(data.unit, NO_USAGE)
-        account.usage[data.unit] = replace(usage, allowed=usage.allowed - taken)
+    if data.take_back is not None and grant.state != "scheduled":
+        _allow(state.account, data.unit, -taken)
+    if data.take_back == "reclaim":
+        _reclaimed(state.account, data.unit, taken)
+
+
+def _reclaimed(account: Account, unit: str, amount: int) -> None:
+    left = account.reclaim.get(unit, 0) - amount
+    others = {name: open_ for name, open_ in account.reclaim.items() if name != unit}
+    account.reclaim = {**others, unit: left} if left else others
 
 
 def _reserved(state: State, kind: Kind, data: Reserved, at: Instant) -> None:
@@ -491,9 +565,8 @@ def _consumed(state: State, kind: Kind, data: Consumed, at: Instant) -> None:
     if data.debt_added:
         _add_debt(account, data.unit, data.debt_added)
     usage = account.usage.get(data.unit, NO_USAGE)
-    account.usage[data.unit] = Usage(
-        used=usage.used + data.actual, charged=usage.charged + data.charged, allowed=usage.allowed
-    )
+    parts = paid_by(data.allocation, data.debt_added)
+    _use(state, data.unit, moved(usage, used=data.actual, charged=data.charged, parts=parts))
     consumption = Consumption(
         id=data.consumption_id,
         reservation_id=data.reservation_id,
@@ -505,6 +578,7 @@ def _consumed(state: State, kind: Kind, data: Consumed, at: Instant) -> None:
         allocation=tuple(data.allocation),
         period=data.period,
         created_at=at,
+        ordinal=account.events,
         operation=data.operation,
         quantity=data.quantity,
         reference=data.reference,
@@ -514,6 +588,16 @@ def _consumed(state: State, kind: Kind, data: Consumed, at: Instant) -> None:
         _create(state, consumption)
     else:
         _step(state, kind, data, consumption)
+
+
+def _use(state: State, unit: str, usage: Usage) -> None:
+    """Keep the usage of a unit; more payers than the snapshot should hold are put aside."""
+    account = state.account
+    if len(usage.payers) > PAYERS_MAX:
+        page = Payers(id=page_id(unit, usage.since or account.period_from, usage.pages), parts=usage.payers)
+        state.changed["payers", page.id] = page
+        usage = replace(usage, payers={}, pages=usage.pages + 1)
+    account.usage[unit] = usage
 
 
 def _step(state: State, kind: Kind, data: Consumed, consumption: Consumption) -> None:
@@ -563,6 +647,8 @@ def _free(account: Account, hold: Hold) -> None:
 def _refunded(state: State, kind: Kind, data: Refunded, _at: Instant) -> None:
     if kind == "consumption":
         _refunded_consumption(state, data)
+    elif kind == "usage_reset":
+        _usage_reset(state, data)
     else:
         hold = _known_hold(state, data.reservation_id)
         for grant_id, part in by_grant(data.allocation).items():
@@ -580,7 +666,34 @@ def _refunded(state: State, kind: Kind, data: Refunded, _at: Instant) -> None:
                 for line in hold.lines
             ),
         )
+    for grant_id, part in by_grant(data.reclaimed).items():
+        grant = _known_grant(state, grant_id)
+        _put(state, replace(grant, remaining=grant.remaining - part, revoked=grant.revoked + part))
+        _allow(state.account, data.unit, -part)
+        _reclaimed(state.account, data.unit, part)
     _repay(state, data.unit, data.repaid, data.debt_repaid)
+
+
+def _returned(state: State, data: Refunded) -> None:
+    """Carry what was charged back into grants and debt."""
+    for grant_id, part in by_grant(data.allocation).items():
+        grant = _known_grant(state, grant_id)
+        _put(state, replace(grant, remaining=grant.remaining + part, returned=grant.returned + part))
+    if data.debt_refunded:
+        _add_debt(state.account, data.unit, -data.debt_refunded)
+
+
+def _usage_reset(state: State, data: Refunded) -> None:
+    account = state.account
+    _returned(state, data)
+    usage = account.usage.get(data.unit, NO_USAGE)
+    since = usage.since or account.period_from
+    key = resets_id(data.unit, account.period_start)
+    before = state.item("resets", key) if account.was_reset else None
+    ranges = before.ranges if isinstance(before, Resets) else ()
+    state.changed["resets", key] = Resets(id=key, ranges=(*ranges, (since, account.events)))
+    account.was_reset = True
+    account.usage[data.unit] = Usage(allowed=usage.allowed, since=account.events)
 
 
 def _refunded_consumption(state: State, data: Refunded) -> None:
@@ -588,14 +701,12 @@ def _refunded_consumption(state: State, data: Refunded) -> None:
     consumption = state.consumption(cast("str", data.consumption_id))
     if consumption is None:
         raise LookupError(f"account {account.id}: the event names consumption {data.consumption_id}, which is unknown")
-    for grant_id, part in by_grant(data.allocation).items():
-        grant = _known_grant(state, grant_id)
-        _put(state, replace(grant, remaining=grant.remaining + part, returned=grant.returned + part))
-    if data.debt_refunded:
-        _add_debt(account, data.unit, -data.debt_refunded)
-    if consumption.period == account.period_start:
+    _returned(state, data)
+    if account.counts(consumption):
         usage = account.usage.get(data.unit, NO_USAGE)
-        account.usage[data.unit] = replace(usage, used=usage.used - data.usage, charged=usage.charged - data.amount)
+        debt, parts = reversal(consumption, data.amount)
+        payers = {**dict(parts), DEBT: debt}
+        _use(state, data.unit, moved(usage, used=data.usage, charged=data.amount, parts=payers, sign=-1))
     after = replace(
         consumption,
         refunded=consumption.refunded + data.amount,
@@ -612,18 +723,47 @@ def _plan_changed(state: State, kind: Kind, data: PlanChanged, at: Instant) -> N
     if kind == "opened":
         account.opened_at = at
         account.figures.setdefault("credits", ZERO)
-    if data.period_start != account.period_start:
+    if kind in {"opened", "renewed"} or data.begins:
+        ahead = account.ahead
         account.usage = {}
+        account.period_from = account.events
+        account.grants_from = account.events if data.period_start == account.period_start else 0
+        account.paid = ahead.payment if ahead is not None and ahead.payment.period_start == data.period_start else None
+        account.ahead = None
+    if data.payment is not None:
+        _paid(state, data, data.payment, at)
+    if kind in {"status", "unchanged"}:
+        return
     account.plan = data.to
     account.policies = data.policies
     account.allowance = data.allowance
     account.capacity = data.capacity
+    account.overrides = data.overrides
+    account.own = data.own
+    account.pending = data.pending
+    account.reclaim = data.reclaim
     account.catalog = data.catalog
     account.anchor = data.anchor
     account.period_start = data.period_start
     account.period_end = data.period_end
     for unit in data.allowance:
         account.figures.setdefault(unit, ZERO)
+    _due(account, account.turns_at)
+
+
+def _paid(state: State, data: PlanChanged, payment: Payment, at: Instant) -> None:
+    """Remember a payment, by its reference and, when it is the first one for it, by the period."""
+    account = state.account
+    start = payment.period_start
+    names = [by_reference(payment.reference)] if payment.reference is not None else []
+    if data.ahead is not None:
+        account.ahead = Ahead(payment, data.ahead)
+        names.append(by_period(start))
+    elif account.paid is None:
+        account.paid = payment
+        names.append(by_period(start))
+    for name in names:
+        state.changed["payment", name] = Paid(id=name, reference=payment.reference, period_start=start, at=at)
 
 
 _HANDLERS: dict[type[Data], Callable[..., None]] = {
@@ -635,15 +775,19 @@ _HANDLERS: dict[type[Data], Callable[..., None]] = {
 }
 
 
-def apply(state: State, kind: Kind, data: Data, at: Instant) -> None:
-    """Change `state` by one fact that holds from `at`."""
+def apply(state: State, kind: Kind, data: Data, at: Instant, *, system: bool = False) -> None:
+    """Change `state` by one fact that holds from `at`; `system` says that it is a due one."""
     _HANDLERS[type(data)](state, kind, data, at)
+    if not system:
+        state.account.idle = False
+    elif kind == "renewed":
+        state.account.idle = True
     state.account.events += 1
 
 
 def evolve(state: State, event: Event) -> State:
     """Change `state` by one recorded event and return it."""
-    apply(state, event.kind, event.data, event.effective_at)
+    apply(state, event.kind, event.data, event.effective_at, system=event.command.name == "system")
     state.account.position = event.position
     return state
 

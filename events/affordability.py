@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import groupby
+from typing import Literal
 
 from msgspec.structs import replace
 
@@ -14,6 +15,7 @@ from events.instants import Instant
 from events.plans import policies
 from events.pricing import affordable
 from events.quoting import Quote
+from events.renewals import ends_with_period, next_turn, rollovers
 
 
 def refusal(draft: Draft, asked: Quote, shortfall: int) -> InsufficientCredits:
@@ -118,8 +120,8 @@ def _covers(
 def earliest_affordable_at(draft: Draft, asked: Quote) -> Instant | None:
     """Return the first known instant at which the cost would be covered if nothing else happened, or None.
 
-    Known are the starts and ends of the grants that exist, and the next allowance of a plan that renews by itself. What
-    starts repays debt first.
+    Known are the starts and ends of the grants that exist, and the next period when it begins by itself. What starts
+    repays debt first.
     """
     runs, operations = _runs(asked), set(_operations(asked))
 
@@ -135,7 +137,8 @@ def _earliest(
     draft: Draft, unit: str, amount: int, covers: Callable[[Iterable[Grant], Mapping[str, int]], bool]
 ) -> Instant | None:
     """Return the first instant at which what is usable then, less what repaid debt of it, `covers` an amount."""
-    grants = [grant for grant in draft.state.account.grants.values() if grant.unit == unit]
+    own = [grant for grant in draft.state.account.grants.values() if grant.unit == unit]
+    grants = _as_the_period_ends(draft, own)
     coming = [grant for grant in grants if grant.state == "scheduled"] + _next_allowance(draft, unit)
     debt = draft.figures(unit).debt
     repaid: dict[str, int] = {}
@@ -162,21 +165,42 @@ def _earliest(
     return None
 
 
+def _as_the_period_ends(draft: Draft, grants: list[Grant]) -> list[Grant]:
+    """Return the grants with the end that the next renewal brings to some of them, if it comes by itself."""
+    turns_at = draft.state.account.turns_at
+    if turns_at is None:
+        return grants
+    clears = policies(draft).clear_bonus
+    return [
+        replace(grant, expires_at=min(grant.expires_at or turns_at, turns_at))
+        if grant.starts_at < turns_at and ends_with_period(replace(grant, state="active"), clear_bonus=clears)
+        else grant
+        for grant in grants
+    ]
+
+
 def _next_allowance(draft: Draft, unit: str) -> list[Grant]:
-    """Return what a plan that renews by itself will grant at the end of the period."""
+    """Return what the next period will bring, if it begins by itself: what rolls over, and what was not granted ahead."""
     account = draft.state.account
-    amount = account.allowance.get(unit, 0)
-    if amount == 0 or policies(draft).renewal != "auto":
+    if account.turns_at is None:
         return []
+    to = next_turn(draft)
+    amounts = {"rollover": sum(part for _, part in rollovers(draft).get(unit, ()))}
+    granted = account.ahead.allowance.get(unit, 0) if account.ahead is not None else 0
+    amounts["plan"] = max(0, to.terms.allowance.get(unit, 0) - granted)
+    kinds: tuple[Literal["rollover", "plan"], ...] = ("rollover", "plan")
     return [
         Grant(
-            id="~",
-            kind="plan",
+            id=f"~{kind}",
+            kind=kind,
             unit=unit,
-            priority=DEFAULT_PRIORITY["plan"],
-            starts_at=account.period_end,
+            priority=DEFAULT_PRIORITY[kind],
+            starts_at=to.period.start,
+            expires_at=to.period.end,
             ordinal=account.events,
-            granted=amount,
-            remaining=amount,
+            granted=amounts[kind],
+            remaining=amounts[kind],
         )
+        for kind in kinds
+        if amounts[kind]
     ]

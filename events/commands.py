@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 
+from events.draft import LEDGER
 from events.facts import FIGURE_MAX, Status
 from events.instants import Instant, parse
 
@@ -23,6 +24,16 @@ METADATA_BYTES_MAX = 4096
 _ID = r"\A[A-Za-z0-9_:@-]{1,128}\z"
 
 Id = Annotated[str, Field(pattern=_ID)]
+
+
+def _check_new_id(text: str) -> str:
+    if text.startswith(f"{LEDGER}:"):
+        raise ValueError(f"ids that begin with {LEDGER}: are the ledger's own")
+    return text
+
+
+NewId = Annotated[Id, AfterValidator(_check_new_id)]
+"""An id that the caller chooses for what the command creates."""
 Name = Id
 ConsumptionId = Annotated[str, Field(pattern=r"\A[A-Za-z0-9_:@-]{1,160}\z")]
 """A consumption's id; that of a partial step is its reservation's id with a number behind it."""
@@ -34,6 +45,7 @@ Quantity = Annotated[int, Field(ge=1, le=10**9)]
 Param = Annotated[int, Field(ge=0, le=FIGURE_MAX)] | Annotated[str, Field(min_length=1, max_length=128)]
 Params = Annotated[dict[Name, Param], Field(max_length=64)]
 Occupies = Annotated[dict[Name, Amount], Field(max_length=64)]
+Overrides = Annotated[dict[Name, Amount | None], Field(max_length=64)]
 Reference = Annotated[str, Field(min_length=1, max_length=200)]
 Reason = Annotated[str, Field(min_length=1, max_length=500)]
 When = Annotated[Instant, AfterValidator(parse)]
@@ -120,7 +132,7 @@ class Reserve:
     unit: Name | None = None
     lines: Lines | None = None
     occupies: Occupies | None = None
-    reservation_id: Id | None = None
+    reservation_id: NewId | None = None
     ttl_seconds: Annotated[int, Field(ge=1, le=TTL_SECONDS_MAX)] | None = TTL_UNSET
     overage: Overage | None = None
     reference: Reference | None = None
@@ -172,7 +184,7 @@ class ConsumeDirect:
     amount: Positive | None = None
     unit: Name | None = None
     lines: Lines | None = None
-    consumption_id: Id | None = None
+    consumption_id: NewId | None = None
     reference: Reference | None = None
     metadata: Metadata | None = None
     deadline: When | None = None
@@ -232,21 +244,31 @@ class Grant:
     reason: Reason | None = None
     reference: Reference | None = None
     cost_basis: Cost | None = None
-    grant_id: Id | None = None
+    grant_id: NewId | None = None
     deadline: When | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangePlan:
-    """Open an account on a plan, or change its plan."""
+    """Open an account on a plan, or change its plan or limits; a limit of null is the plan's own again."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     name: ClassVar[str] = "change_plan"
     account: Id
-    plan: Name
+    plan: Name | None = None
+    when: Literal["now", "next_period"] | None = None
+    mode: Literal["carry_usage", "reset"] | None = None
+    allowance: Overrides | None = None
+    capacity: Overrides | None = None
     reference: Reference | None = None
     reason: Reason | None = None
     deadline: When | None = None
+
+    def __post_init__(self) -> None:
+        if self.plan is None and not self.allowance and not self.capacity:
+            raise ValueError("give a plan, or allowance or capacity to override")
+        if self.mode == "reset" and (self.plan is None or self.reference is None):
+            raise ValueError("a reset needs a plan, and the reference of its payment")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -315,6 +337,30 @@ class Sweep:
     deadline: None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renew:
+    """Count a payment for the period that contains now, or shortly before its end for the next one."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    name: ClassVar[str] = "renew"
+    account: Id
+    reference: Reference
+    period_start: When | None = None
+    deadline: When | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResetUsage:
+    """Give back all that the present period consumed, of one unit or of all."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    name: ClassVar[str] = "reset_usage"
+    account: Id
+    reason: Reason
+    unit: Name | None = None
+    deadline: When | None = None
+
+
 Command = (
     Reserve
     | Consume
@@ -327,6 +373,8 @@ Command = (
     | Adjust
     | ChangePlan
     | SetStatus
+    | Renew
+    | ResetUsage
     | Sweep
 )
 
@@ -341,6 +389,8 @@ COMMANDS: dict[str, tuple[type[Command], ...]] = {
     "adjust": (Adjust,),
     "change_plan": (ChangePlan,),
     "set_status": (SetStatus,),
+    "renew": (Renew,),
+    "reset_usage": (ResetUsage,),
 }
 """The commands by name. `consume` has two forms; a body with `reservation_id` is the first."""
 

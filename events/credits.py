@@ -33,8 +33,12 @@ def credit(  # noqa: PLR0913 - a grant has that many sides, all named
     source_grant_id: str | None = None,
     reference: str | None = None,
     reason: str | None = None,
+    allocation: list[Allocation] | None = None,
+    period: Instant | None = None,
+    at: Instant | None = None,
+    system: bool = False,
 ) -> None:
-    """Make a new grant; without `starts_at` it is usable at once."""
+    """Make a new grant; without `starts_at` it is usable at once. `allocation` says of which grants it is made."""
     usable = operations is None and (starts_at is None or starts_at <= draft.now)
     repaid = min(draft.figures(unit).debt, amount) if usable else 0
     data = Granted(
@@ -48,12 +52,13 @@ def credit(  # noqa: PLR0913 - a grant has that many sides, all named
         cost_basis=cost_basis,
         source_grant_id=source_grant_id,
         debt_repaid=repaid,
-        allocation=[],
+        allocation=allocation or [],
         repaid=allocations([(grant_id, repaid)]) if repaid else [],
         reference=reference,
         reason=reason,
+        period=period,
     )
-    draft.add(kind, data)
+    draft.add(kind, data, effective_at=at, system_id=f"granted:{grant_id}" if system else None)
 
 
 def activate(draft: Draft, grant: Grant, *, at: Instant) -> None:
@@ -92,7 +97,7 @@ def revoke(
 
 def is_of_this_period(draft: Draft, grant: Grant) -> bool:
     """Say whether a grant is allowance of the present period, so that revoking it is a take-back (section 7)."""
-    return grant.kind == "plan" and grant.period == draft.state.account.period_start
+    return draft.state.account.allows(grant)
 
 
 def end_again(draft: Draft, grant_id: str, *, at: Instant | None = None, system: bool = False) -> None:
@@ -105,6 +110,45 @@ def end_again(draft: Draft, grant_id: str, *, at: Instant | None = None, system:
     elif grant.state == "revoked":
         take_back = "change" if is_of_this_period(draft, grant) else None
         revoke(draft, grant, at=at, system=system, take_back=take_back)
+
+
+def take_back(
+    draft: Draft,
+    parts: Mapping[str, int],
+    why: Literal["change", "reclaim"],
+    *,
+    at: Instant | None = None,
+    system: bool = False,
+) -> None:
+    """Take parts of the allowance, by grant id, out of grants that live on."""
+    for grant_id, part in parts.items():
+        grant = draft.state.account.grants[grant_id]
+        data = replace(_about(grant, -part), allocation=allocations([(grant_id, part)]), take_back=why)
+        number = draft.state.account.events
+        draft.add("revoked", data, effective_at=at, system_id=f"{why}:{grant_id}:{number}" if system else None)
+
+
+def reclaimable(draft: Draft, unit: str, returning: Mapping[str, int]) -> dict[str, int]:
+    """Return how much of what comes back to which grant is revoked, because a downgrade could not take it back before.
+
+    SEMANTICS.md section 7: only this period's allowance, and before any debt is repaid.
+    """
+    left = draft.state.account.reclaim.get(unit, 0)
+    parts: dict[str, int] = {}
+    for grant_id, amount in returning.items():
+        if left == 0:
+            break
+        grant = draft.state.grant(grant_id)
+        if grant is not None and grant.state == "active" and is_of_this_period(draft, grant):
+            part = min(left, amount)
+            parts[grant_id] = part
+            left -= part
+    return parts
+
+
+def less(amounts: Mapping[str, int], parts: Mapping[str, int]) -> dict[str, int]:
+    """Return what is left of amounts by grant id after parts of them are gone."""
+    return {grant_id: amount - parts.get(grant_id, 0) for grant_id, amount in amounts.items()}
 
 
 def _about(grant: Grant, amount: int) -> Granted:
@@ -149,7 +193,9 @@ def give_back(
         for grant_id, amount in line.allocation
     ]
     sums = by_grant(entries)
-    repaid = repayment(draft, hold.unit, sums, draft.figures(hold.unit).debt)
+    reclaimed = reclaimable(draft, hold.unit, sums)
+    debt = draft.figures(hold.unit).debt
+    repaid = repayment(draft, hold.unit, less(sums, reclaimed), debt)
     system = kind == "hold_expired"
     data = Refunded(
         reservation_id=hold.id,
@@ -164,7 +210,10 @@ def give_back(
         repaid=repaid,
         reference=hold.reference,
         reason=reason,
+        reclaimed=allocations(reclaimed.items()) if debt else [],
     )
     draft.add(kind, data, effective_at=at, system_id=f"hold_expired:{hold.id}" if system else None)
+    if not debt:
+        take_back(draft, reclaimed, "reclaim", at=at, system=system)
     for grant_id in sums:
         end_again(draft, grant_id, at=at, system=system)

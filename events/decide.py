@@ -11,7 +11,7 @@ from typing import assert_never
 
 import msgspec
 
-from events import extending, funding, plans, status, steps, taking
+from events import changing, extending, funding, renewals, resetting, status, steps, taking
 from events.account import State
 from events.catalog import Catalog
 from events.commands import (
@@ -24,7 +24,9 @@ from events.commands import (
     Grant,
     Refund,
     Release,
+    Renew,
     Reserve,
+    ResetUsage,
     Revoke,
     SetStatus,
     Sweep,
@@ -34,18 +36,26 @@ from events.due import apply_due
 from events.errors import CommandExpired
 from events.facts import Fact
 from events.instants import Instant
+from events.payments import Paid
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
     """What a command makes happen: the due facts first, then its own, and the state after them.
 
-    `free` says that the command was a free operation, which needs no account and writes nothing.
+    Two write nothing: `free` says that the command was a free operation, which needs no account, and `counted` names the
+    payment that was counted before, so that its first outcome is to be answered.
     """
 
     state: State
     due: list[Fact]
     facts: list[Fact]
     free: bool = False
+    counted: Paid | None = None
+
+    @property
+    def writes(self) -> bool:
+        """Whether there is anything to write."""
+        return not self.free and self.counted is None
 
 
 def decide(state: State, command: Command, now: Instant, catalog: Catalog, new_id: str) -> Decision:
@@ -60,10 +70,13 @@ def decide(state: State, command: Command, now: Instant, catalog: Catalog, new_i
     if command.deadline is not None and now > command.deadline:
         raise CommandExpired(f"the deadline was {command.deadline}, it is {now}", deadline=command.deadline)
     free = _judge(draft, command)
+    if isinstance(free, Paid):
+        return Decision(state, [], [], counted=free)
     return Decision(draft.state, due, draft.facts, free)
 
 
-def _judge(draft: Draft, command: Command) -> bool:  # noqa: C901 - one case for each command
+def _judge(draft: Draft, command: Command) -> bool | Paid:  # noqa: C901 - one case for each command
+    """Let the command happen; returns True for a free operation, and a payment that was counted before."""
     match command:
         case Reserve():
             return steps.reserve(draft, command)
@@ -84,7 +97,11 @@ def _judge(draft: Draft, command: Command) -> bool:  # noqa: C901 - one case for
         case Adjust():
             taking.adjust(draft, command)
         case ChangePlan():
-            plans.change_plan(draft, command)
+            return changing.change_plan(draft, command) or False
+        case Renew():
+            return renewals.renew(draft, command) or False
+        case ResetUsage():
+            resetting.reset_usage(draft, command)
         case SetStatus():
             status.set_status(draft, command)
         case Sweep():

@@ -15,6 +15,9 @@ from events.errors import InvalidRequest
 from events.facts import FIGURE_MAX, Consumed, Data, Fact, Figures, Kind, Refunded, Reserved
 from events.instants import Instant
 
+LEDGER = "ledger"
+"""What the ids of the ledger's own grants begin with, before a colon; a caller may not choose such an id."""
+
 _OF_HOLDS = (Consumed, Refunded, Reserved)
 
 
@@ -35,7 +38,7 @@ class Draft:
         account = self.state.account
         before = account.figures
         account.figures = balance = dict(before)  # evolve changes in place, and the last fact keeps its balance
-        apply(self.state, kind, data, effective_at or self.now)
+        apply(self.state, kind, data, effective_at or self.now, system=system_id is not None)
         delta: dict[str, Figures] = {}
         for unit, after in balance.items():
             old = before.get(unit, ZERO)
@@ -64,9 +67,12 @@ class Draft:
         name = self.state.account.plan
         return self.catalog.plans.get(name) if name is not None else None
 
-    def next_id(self) -> str:
-        """Return an id for a grant that the ledger makes itself, unique in the account and the same at each attempt."""
-        return f"{self.new_id}:{self.state.account.events}"
+    def next_id(self, *, system: bool = False) -> str:
+        """Return an id for a grant that the ledger makes itself, unique in the account and the same at each attempt.
+
+        What a due fact makes has an id by its place alone, whoever comes to write it.
+        """
+        return f"{LEDGER if system else self.new_id}:{self.state.account.events}"
 
 
 def _require_countable(data: Consumed, used: int) -> None:

@@ -1,8 +1,9 @@
 """Due facts: what time alone brings about (SEMANTICS.md section 2).
 
-A hold that ran out, a grant that ends, a grant that starts: each is a fact of the instant at which it was due, written
-when the account is next touched and applied in memory when it is read, so that no boundary depends on a sweeper. They
-happen in the order of their instants; at the same instant holds end first, then grants end, then grants start.
+A hold that ran out, a period that ends, a grant that ends, a grant that starts: each is a fact of the instant at which
+it was due, written when the account is next touched and applied in memory when it is read, so that no boundary depends
+on a sweeper. They happen in the order of their instants; at the same instant holds end first, then the period turns with
+all that belongs to it, then grants end, then grants start.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from events.account import Missing, State
 from events.credits import activate, end, give_back
 from events.draft import Draft
 from events.instants import Instant
+from events.renewals import due_turn, turn
 
-_HOLD, _ENDS, _STARTS = range(3)
+_HOLD, _TURN, _ENDS, _STARTS = range(4)
 
 
 def apply_due(draft: Draft) -> None:
@@ -21,18 +23,32 @@ def apply_due(draft: Draft) -> None:
     if account.due_at is None or draft.now < account.due_at:
         return
     _know_holds(draft.state, draft.now)
-    for instant, rank, item_id in sorted(_due(draft)):
-        if rank == _HOLD:
-            hold = draft.state.hold(item_id)
-            if hold is not None:
-                give_back(draft, hold, "hold_expired", at=instant)
-            continue
-        grant = draft.state.account.grants.get(item_id)  # None: drained on the way, by debt that it repaid
-        if grant is not None and rank == _ENDS:
-            end(draft, grant, at=instant, system=True)
-        elif grant is not None:
-            activate(draft, grant, at=instant)
+    while found := sorted(_due(draft)):
+        for instant, rank, item_id in found:
+            if rank == _TURN:
+                _turn(draft)
+                break  # what it granted may be due as well
+            _happen(draft, instant, rank, item_id)
     account.due_at = _next_due(draft.state)
+
+
+def _happen(draft: Draft, instant: Instant, rank: int, item_id: str) -> None:
+    if rank == _HOLD:
+        hold = draft.state.hold(item_id)
+        if hold is not None:
+            give_back(draft, hold, "hold_expired", at=instant)
+        return
+    grant = draft.state.account.grants.get(item_id)  # None: drained on the way, by debt that it repaid
+    if grant is not None and rank == _ENDS:
+        end(draft, grant, at=instant, system=True)
+    elif grant is not None:
+        activate(draft, grant, at=instant)
+
+
+def _turn(draft: Draft) -> None:
+    to = due_turn(draft)
+    if to is not None:
+        turn(draft, to, system=True)
 
 
 def _know_holds(state: State, now: Instant) -> None:
@@ -51,6 +67,9 @@ def _due(draft: Draft) -> list[tuple[Instant, int, str]]:
             due_at = hold.due_at
             if due_at is not None and due_at <= now:
                 found.append((due_at, _HOLD, hold.id))
+    to = due_turn(draft)
+    if to is not None:
+        found.append((to.period.start, _TURN, ""))
     for grant in draft.state.account.grants.values():
         if grant.state in {"scheduled", "active"} and grant.expires_at is not None and grant.expires_at <= now:
             found.append((grant.expires_at, _ENDS, grant.id))
@@ -61,7 +80,8 @@ def _due(draft: Draft) -> list[tuple[Instant, int, str]]:
 
 def _next_due(state: State) -> Instant | None:
     """Return the earliest instant at which anything can be due from here on."""
-    candidates: list[Instant] = []
+    turns_at = state.account.turns_at
+    candidates: list[Instant] = [] if turns_at is None else [turns_at]
     if state.account.open_holds:
         candidates += [hold.due_at for hold in state.open_holds() if hold.due_at is not None]
         if state.holds_due is not None and state.holds_due[1] is not None:

@@ -126,6 +126,40 @@ class Policies(Record, frozen=True):
     late_window_hours: int
 
 
+class Limits(Record, frozen=True):
+    """Allowances by unit and capacity limits by name."""
+
+    allowance: dict[str, int] = {}
+    capacity: dict[str, int] = {}
+
+
+class Terms(Record, frozen=True):
+    """A plan as an account is on it or will be: its rules, its own limits, and those that override them by name."""
+
+    plan: str
+    policies: Policies
+    limits: Limits
+    overrides: Limits
+    catalog: str
+
+    @property
+    def allowance(self) -> dict[str, int]:
+        """The allowance of a period, by unit."""
+        return {**self.limits.allowance, **self.overrides.allowance}
+
+    @property
+    def capacity(self) -> dict[str, int]:
+        """The capacity limits, by name."""
+        return {**self.limits.capacity, **self.overrides.capacity}
+
+
+class Payment(Record, frozen=True):
+    """That a period was paid, and by which payment when that is known."""
+
+    reference: str | None
+    period_start: Instant
+
+
 class Granted(Record, frozen=True):
     """Credits came to be, became usable, or ended: `amount` is negative for `expired` and `revoked`.
 
@@ -148,6 +182,8 @@ class Granted(Record, frozen=True):
     reference: str | None = None
     reason: str | None = None
     debt_added: int = 0
+    period: Instant | None = None
+    """Start of the period whose allowance this is; only on grants of kind `plan`."""
     take_back: Literal["change", "reclaim"] | None = None
     """That a `revoked` event takes back a part of the present period's allowance: at once, or as it was reclaimed."""
     grant: GrantFigures | None = None
@@ -214,6 +250,8 @@ class Refunded(Record, frozen=True):
     reason: str | None = None
     refunded: int = 0
     """All that was refunded of the consumption, this refund included."""
+    reclaimed: list[Allocation] = []
+    """What a plan change had reclaimed of that, and is revoked in this very event because the account has debt."""
     hold: HoldFigures | None = None
 
 
@@ -241,17 +279,38 @@ class PlanChanged(Record, frozen=True):
     reason: str | None = None
     status: Status | None = None
     """The account's status from here on; None: as it was."""
+    begins: bool = False
+    """That a period begins with this change, which a renewal and an opening always do."""
+    overrides: Limits = Limits()
+    """The limits that override the plan's own."""
+    own: Limits | None = None
+    """The plan's own limits, when some are overridden."""
+    pending: Terms | None = None
+    """What the account will be on from the next period."""
+    payment: Payment | None = None
+    """Which period counts as paid from here on, and by what."""
+    ahead: dict[str, int] | None = None
+    """The allowance that was granted for the next period, when that is the one that was paid."""
 
 
 Data = Granted | Reserved | Consumed | Refunded | PlanChanged
 
 GrantedKind = Literal[
-    "plan", "trial", "promo", "purchase", "refund_regrant", "adjustment", "activated", "expired", "revoked"
+    "plan",
+    "trial",
+    "promo",
+    "purchase",
+    "rollover",
+    "refund_regrant",
+    "adjustment",
+    "activated",
+    "expired",
+    "revoked",
 ]
 ReservedKind = Literal["hold", "extend"]
 ConsumedKind = Literal["settle", "partial", "direct", "late"]
-RefundedKind = Literal["release", "hold_expired", "consumption"]
-PlanChangedKind = Literal["opened", "changed", "status", "unchanged"]
+RefundedKind = Literal["release", "hold_expired", "consumption", "usage_reset"]
+PlanChangedKind = Literal["opened", "changed", "scheduled", "cancelled", "renewed", "limits", "status", "unchanged"]
 Kind = GrantedKind | ReservedKind | ConsumedKind | RefundedKind | PlanChangedKind
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from events import commands
 from events.account import Account
-from events.credits import credit, repayment, revoke
+from events.credits import credit
 from events.draft import Draft
 from events.errors import (
     AccountClosed,
@@ -15,14 +15,12 @@ from events.errors import (
     RefundExceedsConsumption,
     TooManyGrants,
 )
-from events.facts import CostBasis, Refunded
-from events.grants import LIVE_GRANTS_MAX, Grant, allocations
-from events.holds import Consumption
-from events.instants import Instant, plus
+from events.facts import CostBasis
+from events.grants import LIVE_GRANTS_MAX
+from events.holds import Consumption, reversal
 from events.plans import require_account
-
-REGRANT_SECONDS = 7 * 86_400
-"""For how long at least a regrant of expired credits can be used."""
+from events.resetting import was_given_back
+from events.restoring import restore
 
 
 def grant(draft: Draft, command: commands.Grant) -> None:
@@ -82,51 +80,26 @@ def refund(draft: Draft, command: commands.Refund) -> None:
         raise ConsumptionNotFound(
             f"account {account.id} has no consumption {command.consumption_id}", consumption_id=command.consumption_id
         )
-    amount = _refundable(consumption, command.amount)
+    amount = _refundable(consumption, command.amount, given_back=was_given_back(draft.state, consumption))
     completes = consumption.refunded + amount == consumption.charged and not consumption.unfunded_returned
-    debt_part, grant_parts = _reversed_parts(consumption, amount)
-    debt_refunded = min(debt_part, draft.figures(consumption.unit).debt)
-    alive: list[tuple[str, int]] = []
-    ended: list[tuple[Grant, int]] = []
-    revoked: list[tuple[str, int]] = []
-    for grant_id, part in grant_parts:
-        source = draft.state.grant(grant_id)
-        if source is None:
-            raise LookupError(f"account {account.id}: consumption {consumption.id} names unknown grant {grant_id}")
-        if _alive(source, draft.now):
-            alive.append((grant_id, part))
-        elif source.state == "revoked":
-            revoked.append((grant_id, part))
-        else:
-            ended.append((source, part))
-    repaid = repayment(draft, consumption.unit, dict(alive), draft.figures(consumption.unit).debt - debt_refunded)
-    data = Refunded(
-        reservation_id=None,
-        consumption_id=consumption.id,
-        unit=consumption.unit,
-        amount=amount,
-        regranted=(debt_part - debt_refunded) + sum(part for _, part in ended),
+    debt_part, grant_parts = reversal(consumption, amount)
+    restore(
+        draft,
+        "consumption",
+        consumption.unit,
+        debt_part,
+        grant_parts,
         usage=amount + (consumption.unfunded if completes else 0),
-        allocation=allocations([*alive, *revoked]),
-        debt_refunded=debt_refunded,
-        debt_repaid=sum(entry.amount for entry in repaid),
-        repaid=repaid,
+        consumption_id=consumption.id,
         reference=consumption.reference,
         reason=command.reason,
     )
-    draft.add("consumption", data)
-    for grant_id, _ in revoked:
-        revoke(draft, draft.state.account.grants[grant_id])
-    if debt_part > debt_refunded:
-        _regrant(draft, consumption.unit, debt_part - debt_refunded, None)
-    for source, part in ended:
-        _regrant(draft, consumption.unit, part, source)
 
 
-def _refundable(consumption: Consumption, asked: int | None) -> int:
-    left = consumption.charged - consumption.refunded
+def _refundable(consumption: Consumption, asked: int | None, *, given_back: bool) -> int:
+    left = 0 if given_back else consumption.charged - consumption.refunded
     amount = left if asked is None else asked
-    nothing_left = left == 0 and (consumption.unfunded == 0 or consumption.unfunded_returned)
+    nothing_left = left == 0 and (given_back or consumption.unfunded == 0 or consumption.unfunded_returned)
     if amount > left or nothing_left or (amount == 0 and left > 0):
         if amount == 0 and left > 0:
             raise InvalidRequest.at("amount", "must be above 0 while something is left to refund")
@@ -138,44 +111,3 @@ def _refundable(consumption: Consumption, asked: int | None) -> int:
             refundable=left,
         )
     return amount
-
-
-def _reversed_parts(consumption: Consumption, amount: int) -> tuple[int, list[tuple[str, int]]]:
-    """Return what the next `amount` of refund reverses: the part that made debt, and the grants' parts.
-
-    The debt was drawn last, so it is reversed first; what was refunded before is passed over.
-    """
-    passed = consumption.refunded
-    debt_left = max(0, consumption.debt_added - passed)
-    passed = max(0, passed - consumption.debt_added)
-    debt_part = min(debt_left, amount)
-    missing = amount - debt_part
-    parts: dict[str, int] = {}
-    for entry in reversed(consumption.allocation):
-        skipped = min(passed, entry.amount)
-        passed -= skipped
-        part = min(entry.amount - skipped, missing)
-        if part:
-            parts[entry.grant_id] = parts.get(entry.grant_id, 0) + part
-            missing -= part
-    return debt_part, list(parts.items())
-
-
-def _alive(source: Grant, now: Instant) -> bool:
-    return source.state == "active" and (source.expires_at is None or source.expires_at > now)
-
-
-def _regrant(draft: Draft, unit: str, amount: int, source: Grant | None) -> None:
-    """Grant anew what can no longer go back to where it came from; what once was debt comes back without an end."""
-    earliest = plus(draft.now, seconds=REGRANT_SECONDS)
-    credit(
-        draft,
-        "refund_regrant",
-        grant_id=draft.next_id(),
-        unit=unit,
-        amount=amount,
-        expires_at=None if source is None or source.expires_at is None else max(source.expires_at, earliest),
-        operations=None if source is None or source.operations is None else list(source.operations),
-        cost_basis=None if source is None else source.cost_basis,
-        source_grant_id=None if source is None else source.id,
-    )

@@ -34,6 +34,29 @@ class Consumption(Record, frozen=True, array_like=True, tag="consumption"):
     """Whether the unfunded part was taken off the usage, which the completing refund does."""
     reference: str | None = None
     metadata: dict[str, str] = {}
+    ordinal: int = 0
+    """How many events the account had before this consumption."""
+
+
+def reversal(consumption: Consumption, amount: int) -> tuple[int, list[tuple[str, int]]]:
+    """Return what the next `amount` of refund reverses: the part that made debt, and the grants' parts.
+
+    The debt was drawn last, so it is reversed first; what was refunded before is passed over.
+    """
+    passed = consumption.refunded
+    debt_left = max(0, consumption.debt_added - passed)
+    passed = max(0, passed - consumption.debt_added)
+    debt_part = min(debt_left, amount)
+    missing = amount - debt_part
+    parts: dict[str, int] = {}
+    for entry in reversed(consumption.allocation):
+        skipped = min(passed, entry.amount)
+        passed -= skipped
+        part = min(entry.amount - skipped, missing)
+        if part:
+            parts[entry.grant_id] = parts.get(entry.grant_id, 0) + part
+            missing -= part
+    return debt_part, list(parts.items())
 
 
 class HeldLine(Record, frozen=True, array_like=True):

@@ -1,16 +1,27 @@
-"""Opening an account, its plan and its limits (SEMANTICS.md section 7)."""
+"""Opening an account, the plan that it is on, and its limits (SEMANTICS.md section 7)."""
 
 from __future__ import annotations
 
-from events.account import NO_USAGE, Account
+from typing import NamedTuple
+
+from events.account import Account
 from events.catalog import Plan
-from events.commands import ChangePlan
 from events.credits import credit
 from events.draft import Draft
-from events.errors import AccountClosed, AccountFrozen, AccountNotFound, InvalidRequest, PlanNotFound
-from events.facts import AuditValue, PlanChanged, PlanChangedKind, Policies
+from events.errors import AccountClosed, AccountFrozen, AccountNotFound, PlanNotFound
+from events.facts import FIGURE_MAX, AuditValue, Limits, Payment, PlanChanged, PlanChangedKind, Policies, Status, Terms
 from events.instants import Instant, plus
 from events.periods import boundary
+
+DAY_SECONDS = 86_400
+
+
+class Period(NamedTuple):
+    """One period, half open, and the anchor that it is counted from."""
+
+    anchor: Instant
+    start: Instant
+    end: Instant
 
 
 def policies_of(plan: Plan) -> Policies:
@@ -30,6 +41,23 @@ def policies_of(plan: Plan) -> Policies:
         renewal_grace_days=plan.renewal_grace_days,
         late_window_hours=plan.late_window_hours,
     )
+
+
+def terms_of(draft: Draft, plan: Plan, overrides: Limits | None = None) -> Terms:
+    """Return a plan as the catalog in force has it, with what overrides its limits."""
+    return Terms(
+        plan=plan.name,
+        policies=policies_of(plan),
+        limits=Limits(allowance=plan.allowance, capacity=plan.capacity),
+        overrides=overrides or Limits(),
+        catalog=draft.catalog.version,
+    )
+
+
+def in_force(draft: Draft, terms: Terms) -> Terms:
+    """Return terms as the catalog in force has them; a plan that left the catalog lives on from its snapshot."""
+    plan = draft.catalog.plans.get(terms.plan)
+    return terms if plan is None else terms_of(draft, plan, terms.overrides)
 
 
 def policies(draft: Draft) -> Policies:
@@ -56,8 +84,11 @@ def overdraft_room(draft: Draft, unit: str) -> int:
 
 def capacity_limits(draft: Draft) -> dict[str, int]:
     """Return the capacity limits in force, by name; what is not named is unlimited."""
-    plan = draft.plan()
-    return plan.capacity if plan is not None else draft.state.account.capacity
+    plan, account = draft.plan(), draft.state.account
+    if plan is None:
+        return account.capacity
+    overridden = account.overrides.capacity
+    return {**plan.capacity, **overridden} if overridden else plan.capacity
 
 
 def require_account(draft: Draft) -> Account:
@@ -71,8 +102,7 @@ def require_active(account: Account) -> None:
     """Refuse new work in an account that is frozen or closed."""
     if account.status == "frozen":
         raise AccountFrozen(f"account {account.id} is frozen", account=account.id)
-    if account.status == "closed":
-        raise AccountClosed(f"account {account.id} is closed", account=account.id)
+    require_not_closed(account)
 
 
 def require_not_closed(account: Account) -> None:
@@ -81,7 +111,14 @@ def require_not_closed(account: Account) -> None:
         raise AccountClosed(f"account {account.id} is closed", account=account.id)
 
 
-def ensure_open(draft: Draft, plan_name: str | None = None) -> None:
+def ensure_open(
+    draft: Draft,
+    plan_name: str | None = None,
+    overrides: Limits | None = None,
+    *,
+    reference: str | None = None,
+    reason: str | None = None,
+) -> None:
     """Open an unknown account on the plan named, else on the catalog's default plan, with allowance and trial."""
     if draft.state.exists:
         return
@@ -89,12 +126,23 @@ def ensure_open(draft: Draft, plan_name: str | None = None) -> None:
     if name is None:
         account = draft.state.account.id
         raise AccountNotFound(f"there is no account {account}, and the catalog has no default plan", account=account)
-    plan = _plan(draft, name)
-    start, end = draft.now, boundary(draft.now, plan.interval, 1)
-    _change(draft, "opened", plan, start, end, {"plan": None}, {"plan": name})
-    for unit, amount in plan.allowance.items():
-        if amount:
-            _give_allowance(draft, plan, unit, amount)
+    plan = find_plan(draft, name)
+    terms = terms_of(draft, plan, overrides)
+    start = draft.now
+    period = Period(start, start, boundary(start, plan.interval, 1))
+    record(
+        draft,
+        "opened",
+        terms,
+        period,
+        previous={"plan": None},
+        new={"plan": name},
+        payment=Payment(reference=reference, period_start=start),
+        reference=reference,
+        reason=reason,
+    )
+    for unit, amount in sorted(terms.allowance.items()):
+        give_allowance(draft, terms, period, unit, amount)
     if plan.trial.credits:
         days = plan.trial.expires_days
         credit(
@@ -103,77 +151,105 @@ def ensure_open(draft: Draft, plan_name: str | None = None) -> None:
             grant_id=draft.next_id(),
             unit="credits",
             amount=plan.trial.credits,
-            expires_at=plus(start, seconds=days * 86_400) if days else None,
+            expires_at=plus(start, seconds=days * DAY_SECONDS) if days else None,
         )
 
 
-def change_plan(draft: Draft, command: ChangePlan) -> None:
-    """Open the account on a plan, or move it to a plan of equal or higher rank at once."""
-    plan = _plan(draft, command.plan)
-    if not draft.state.exists:
-        ensure_open(draft, command.plan)
+def give_allowance(
+    draft: Draft,
+    terms: Terms,
+    period: Period,
+    unit: str,
+    amount: int,
+    *,
+    at: Instant | None = None,
+    system: bool = False,
+) -> None:
+    """Grant allowance until the period's end; a plan that waits for payments leaves some days for them.
+
+    Nothing is granted that would have ended already, nor by a due fact what would bring the balance above the largest
+    figure: time must always be able to pass.
+    """
+    expires_at = period.end
+    if terms.policies.renewal == "external":
+        expires_at = plus(expires_at, seconds=terms.policies.renewal_grace_days * DAY_SECONDS)
+    if system:
+        now = draft.figures(unit)
+        amount = min(amount, FIGURE_MAX - now.available - now.reserved - now.scheduled - now.scoped)
+    if amount <= 0 or expires_at <= (at or draft.now):
         return
-    account = draft.state.account
-    if account.status == "closed":
-        raise AccountClosed(f"account {account.id} is closed", account=account.id)
-    start, end = account.period_start, account.period_end
-    values: dict[str, AuditValue] = {"plan": account.plan}
-    if account.plan == command.plan:
-        _change(draft, "unchanged", plan, start, end, values, values, command)
-        return
-    current = policies(draft)
-    if plan.rank < current.rank:
-        raise InvalidRequest.at("plan", f"{plan.name} ranks below {account.plan}; only upgrades can be made at once")
-    if plan.interval != current.interval:
-        raise InvalidRequest.at("plan", f"{plan.name} has another interval ({plan.interval}) than {account.plan}")
-    allowed = {unit: account.usage.get(unit, NO_USAGE).allowed for unit in plan.allowance}
-    _change(draft, "changed", plan, start, end, values, {"plan": plan.name}, command)
-    for unit, amount in plan.allowance.items():
-        if amount > allowed[unit]:
-            _give_allowance(draft, plan, unit, amount - allowed[unit])
+    starts_at = at or draft.now
+    credit(
+        draft,
+        "plan",
+        grant_id=draft.next_id(system=system),
+        unit=unit,
+        amount=amount,
+        starts_at=period.start if period.start > starts_at else starts_at,
+        expires_at=expires_at,
+        period=period.start,
+        at=at,
+        system=system,
+    )
 
 
-def _give_allowance(draft: Draft, plan: Plan, unit: str, amount: int) -> None:
-    """Grant an allowance until the period's end; a plan that waits for payments leaves some days for them."""
-    expires_at = draft.state.account.period_end
-    if plan.renewal == "external":
-        expires_at = plus(expires_at, seconds=plan.renewal_grace_days * 86_400)
-    credit(draft, "plan", grant_id=draft.next_id(), unit=unit, amount=amount, expires_at=expires_at)
-
-
-def _plan(draft: Draft, name: str) -> Plan:
+def find_plan(draft: Draft, name: str) -> Plan:
+    """Return a plan of the catalog in force; raises PlanNotFound."""
     plan = draft.catalog.plans.get(name)
     if plan is None:
         raise PlanNotFound(f"the catalog has no plan {name}", plan=name, plans=sorted(draft.catalog.plans))
     return plan
 
 
-def _change(
+def present_period(account: Account) -> Period:
+    """Return the period that the account is in."""
+    return Period(account.anchor, account.period_start, account.period_end)
+
+
+def record(  # noqa: PLR0913 - a plan change has that many sides, all named
     draft: Draft,
     kind: PlanChangedKind,
-    plan: Plan,
-    start: Instant,
-    end: Instant,
+    terms: Terms,
+    period: Period,
+    *,
     previous: dict[str, AuditValue],
     new: dict[str, AuditValue],
-    command: ChangePlan | None = None,
+    begins: bool = False,
+    pending: Terms | None = None,
+    reclaim: dict[str, int] | None = None,
+    rolled_over: dict[str, int] | None = None,
+    payment: Payment | None = None,
+    ahead: dict[str, int] | None = None,
+    reference: str | None = None,
+    reason: str | None = None,
+    at: Instant | None = None,
+    system: bool = False,
+    status: Status | None = None,
 ) -> None:
-    account = draft.state.account
+    """Let the account be on these terms in this period; what is not named (pending, reclaim) is none from here on."""
+    overridden = terms.overrides != Limits()
     data = PlanChanged(
-        from_=account.plan,
-        to=plan.name,
-        period_start=start,
-        period_end=end,
-        anchor=account.anchor or start,
-        allowance=plan.allowance,
-        capacity=plan.capacity,
-        policies=policies_of(plan),
-        catalog=draft.catalog.version,
-        rolled_over={},
-        reclaim={},
+        from_=draft.state.account.plan,
+        to=terms.plan,
+        period_start=period.start,
+        period_end=period.end,
+        anchor=period.anchor,
+        allowance=terms.allowance,
+        capacity=terms.capacity,
+        policies=terms.policies,
+        catalog=terms.catalog,
+        rolled_over=rolled_over or {},
+        reclaim={unit: amount for unit, amount in (reclaim or {}).items() if amount},
         previous_value=previous,
         new_value=new,
-        reference=command.reference if command else None,
-        reason=command.reason if command else None,
+        begins=begins,
+        overrides=terms.overrides,
+        own=terms.limits if overridden else None,
+        pending=pending,
+        payment=payment,
+        ahead=ahead,
+        reference=reference,
+        reason=reason,
+        status=status,
     )
-    draft.add(kind, data)
+    draft.add(kind, data, effective_at=at, system_id=f"renewed:{period.start}" if system else None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from events.account import NO_USAGE, ZERO, Account
-from events.facts import Figures
+from events.facts import Figures, Terms
 from events.instants import Instant
 
 
@@ -20,6 +20,23 @@ def balance_view(unit: str, figures: Figures) -> dict[str, object]:
         "bonus": figures.bonus,
         "debt": figures.debt,
     }
+
+
+def pending_view(pending: Terms | None, effective_at: Instant) -> dict[str, object] | None:
+    """Return the change that waits for the next period."""
+    if pending is None:
+        return None
+    return {
+        "plan": pending.plan,
+        "effective_at": effective_at,
+        "allowance": pending.allowance,
+        "capacity": pending.capacity,
+    }
+
+
+def next_renewal_at(account: Account, as_of: Instant) -> Instant | None:
+    """Return when the next period begins, by itself or by its payment; None when that is overdue or never comes."""
+    return None if account.status == "closed" or account.period_end <= as_of else account.period_end
 
 
 def capacity_view(account: Account, limits: Mapping[str, int]) -> dict[str, dict[str, int | None]]:
@@ -49,6 +66,8 @@ def account_view(account: Account, limits: Mapping[str, int], *, as_of: Instant,
         "plan": account.plan,
         "period_start": account.period_start,
         "period_end": account.period_end,
+        "pending": pending_view(account.pending, account.period_end),
+        "next_renewal_at": next_renewal_at(account, as_of),
         "status": account.status,
         "balances": {unit: balance_view(unit, figures) for unit, figures in account.figures.items()},
         "capacity": capacity_view(account, limits),
@@ -76,7 +95,8 @@ def quota_view(
         "plan": account.plan,
         "period_start": account.period_start,
         "period_end": account.period_end,
-        "next_renewal_at": account.period_end,
+        "pending": pending_view(account.pending, account.period_end),
+        "next_renewal_at": next_renewal_at(account, as_of),
         "capacity": capacity_view(account, limits),
         "as_of": as_of,
         "token": token,

@@ -27,7 +27,7 @@ from events.facts import (
     Reserved,
 )
 from events.recorded import TYPE_OF, Line
-from projections.balance import balance_view
+from projections.balance import balance_view, pending_view
 from projections.items import consumption_view, reservation_view
 
 DRY_RUN_ID = "~"
@@ -196,7 +196,7 @@ def _plan(data: PlanChanged) -> dict[str, object]:
         "plan": data.to,
         "period_start": data.period_start,
         "period_end": data.period_end,
-        "pending": None,
+        "pending": pending_view(data.pending, data.period_end),
         "allowance": data.allowance,
         "capacity": data.capacity,
         **({} if data.status is None else {"status": data.status}),

@@ -49,6 +49,8 @@ COMMAND_SCOPES: Mapping[str, Scope] = {
     "adjust": "admin:write",
     "change_plan": "admin:write",
     "set_status": "admin:write",
+    "renew": "grant",
+    "reset_usage": "admin:write",
 }
 """What a caller needs for each command, whatever transport it comes by."""
 

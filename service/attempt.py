@@ -91,10 +91,11 @@ class Attempt(Generic[Caller]):
         self.refused.append((caller, refusal))
 
     def show(self, caller: Caller, decision: Decision) -> None:
-        """Keep the outcome of a command that writes nothing: a dry run, or a free operation."""
-        facts = None if decision.free else tuple(decision.facts)
+        """Keep the outcome of a command that writes nothing: a dry run, a free operation, a payment counted before."""
+        facts = tuple(decision.facts) if decision.writes else None
         account = decision.state.account.id
-        self._shown.append((caller, Outcome(account, (), decision.state, free=decision.free, facts=facts)))
+        outcome = Outcome(account, (), decision.state, free=decision.free, facts=facts, counted=decision.counted)
+        self._shown.append((caller, outcome))
 
     def accept(self, caller: Caller, decision: Decision, request: Request, digest: bytes | None) -> None:
         """Put a decision's facts behind those before it."""
@@ -175,7 +176,7 @@ class Attempt(Generic[Caller]):
                 for line, key in zip(self._lines, self._keys, strict=True)
             ],
             accounts=[
-                AccountRow(account, state.account.position, encode(state.account), state.account.due_at)
+                AccountRow(account, state.account.position, encode(state.account), state.account.sweep_at)
                 for account, state in self.states.items()
             ],
             items=[

@@ -14,7 +14,7 @@ from events.instants import Instant, instant
 from events.partition import partition_of
 from service.ids import new_id
 from service.outages import Outage
-from service.recall import recall
+from service.recall import recall, recall_payment
 from service.requests import Outcome, Request, key_digest
 from service.store.log import Log
 from service.writer import Writer
@@ -61,9 +61,17 @@ class Ledger:
         """Return the partition of an account."""
         return partition_of(account, self.partitions)
 
-    def execute(self, request: Request) -> Coroutine[None, None, Outcome]:
+    async def execute(self, request: Request) -> Outcome:
         """Return what a command led to; raises Refusal when it may not be, Outage when that is not known now."""
-        return self._writers[self.partition(request.command.account)].execute(request)
+        account = request.command.account
+        partition = self.partition(account)
+        outcome = await self._writers[partition].execute(request)
+        if outcome.counted is None:
+            return outcome
+        first = await recall_payment(self.log, partition, account, outcome.counted)
+        if first is None:
+            raise LookupError(f"account {account}: payment {outcome.counted.id} has no event")
+        return first
 
     def sweep(self, account: str) -> Coroutine[None, None, Outcome]:
         """Write what is due in an account; the outcome has `facts`, none, when nothing is. Raises Outage."""

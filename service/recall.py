@@ -6,11 +6,15 @@ hold or consumption that never change, the first answer is built again, whatever
 
 from __future__ import annotations
 
-from events.account import Account, Key, State
+from typing import cast
+
+from events.account import Account, ItemKind, Key, State
+from events.facts import PlanChanged
+from events.payments import Paid
 from events.recorded import Line, decode
 from service.requests import Outcome, key_digest
 from service.snapshots import decode_item
-from service.store.log import Log
+from service.store.log import Log, Selection
 
 EVENTS_PAGE = 16
 
@@ -37,6 +41,26 @@ async def recall(log: Log, partition: int, account: str, key: str) -> Outcome | 
     return Outcome(account, tuple(lines), state, replayed=True)
 
 
+async def recall_payment(log: Log, partition: int, account: str, paid: Paid) -> Outcome | None:
+    """Return the outcome of the command that counted a payment first; raises Unavailable.
+
+    Its event is found by the instant at which it was written, from the newest on: a payment that is told twice is
+    mostly a recent one.
+    """
+    selection = Selection(partition=partition, account=account, type="plan_changed", from_=paid.at)
+    beyond: int | None = None
+    found: str | None = None
+    while page := await log.page(selection, beyond=beyond, limit=EVENTS_PAGE):
+        beyond = page[-1][0]
+        for _, stored in page:
+            event = decode(stored.line)
+            data = event.data
+            payment = data.payment if isinstance(data, PlanChanged) else None
+            if payment is not None and (payment.reference, payment.period_start) == (paid.reference, paid.period_start):
+                found = event.command.idempotency_key
+    return None if found is None else await recall(log, partition, account, found)
+
+
 def shown_items(lines: list[Line]) -> list[Key]:
     """Return the items that an answer about these events shows."""
     keys: dict[Key, None] = {}
@@ -57,5 +81,5 @@ async def load_items(log: Log, partition: int, state: State, keys: list[Key]) ->
     rows = await log.load(partition, [], [(account, key) for key in keys], {})
     state.known.update(dict.fromkeys(keys))
     for row in rows:
-        key: Key = ("grant" if row.kind == "grant" else "work", row.id)
+        key: Key = (cast("ItemKind", row.kind), row.id)
         state.known[key] = decode_item(row.state)

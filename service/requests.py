@@ -9,6 +9,7 @@ import msgspec
 from events.account import State
 from events.commands import Command
 from events.facts import Fact
+from events.payments import Paid
 from events.recorded import Actor, Line
 
 
@@ -45,7 +46,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     """What a command led to: the lines it wrote, and the items that its answer shows.
 
     `state` holds at least the hold or consumption that the events are about. A free operation has no lines. A dry run
-    has `facts` instead of lines.
+    has `facts` instead of lines. `counted` is a payment that was counted before, whose first outcome is still to be found.
     """
 
     account: str
@@ -54,3 +55,9 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     replayed: bool = False
     free: bool = False
     facts: tuple[Fact, ...] | None = None
+    counted: Paid | None = None
+
+    @property
+    def keyless(self) -> bool:
+        """Whether nothing was written, so that the key stays free."""
+        return self.free or self.counted is not None

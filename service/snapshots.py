@@ -12,12 +12,14 @@ import msgspec
 from events.account import Account, Item
 from events.grants import Grant
 from events.holds import Consumption, Hold
+from events.payments import Paid
+from events.spending import Payers, Resets
 
 encode = msgspec.msgpack.Encoder().encode
 """Return an account or item as bytes."""
 
 _account = msgspec.msgpack.Decoder(Account)
-_item: msgspec.msgpack.Decoder[Item] = msgspec.msgpack.Decoder(Hold | Consumption | Grant)
+_item: msgspec.msgpack.Decoder[Item] = msgspec.msgpack.Decoder(Hold | Consumption | Grant | Paid | Payers | Resets)
 
 
 def decode_account(stored: bytes) -> Account:

@@ -106,7 +106,7 @@ class Sweeper:
                 self.counts["written"] += 1
                 return
             account = outcome.state.account
-            await postpone(self._ledger.log, due.partition, due.account, account.position, account.due_at)
+            await postpone(self._ledger.log, due.partition, due.account, account.position, account.sweep_at)
             self.counts["nothing_due"] += 1
         except Outage:
             raise

@@ -26,11 +26,11 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from msgspec.structs import replace
 
-from events.account import Key, Missing, State
+from events.account import ItemKind, Key, Missing, State
 from events.catalog import Catalog
 from events.commands import (
     Command,
@@ -39,6 +39,7 @@ from events.commands import (
     Extend,
     Refund,
     Release,
+    Renew,
     Reserve,
     Revoke,
     Sweep,
@@ -46,6 +47,7 @@ from events.commands import (
 from events.decide import Decision, decide
 from events.errors import IdempotencyMismatch, Refusal
 from events.instants import Instant
+from events.payments import by_reference
 from events.recorded import SYSTEM
 from projections.outcome import DRY_RUN_ID
 from service.attempt import Attempt
@@ -179,10 +181,10 @@ class Writer:
                 return None
             raise
         if not same:
-            if outcome.free:
-                return None  # a free operation takes no key
+            if outcome.keyless:
+                return None  # nothing was written, so the key is still free
             raise mismatch(request)
-        return outcome if outcome.replayed or outcome.free else replace(outcome, replayed=True)
+        return outcome if outcome.replayed or outcome.keyless else replace(outcome, replayed=True)
 
     def _enqueue(self, request: Request, digest: bytes | None, group: Group | None = None) -> Pending:
         if len(self._queue) >= QUEUE_MAX:
@@ -425,7 +427,7 @@ class Writer:
 
     def _accept(self, attempt: Attempt[Pending], pending: Pending, decision: Decision) -> None:
         request = pending.request
-        if request.dry_run or decision.free or not (decision.due or decision.facts):
+        if request.dry_run or not decision.writes or not (decision.due or decision.facts):
             attempt.show(pending, decision)
         else:
             attempt.accept(pending, decision, request, pending.digest)
@@ -468,7 +470,7 @@ class Writer:
             if row.what == "item":
                 item = decode_item(row.state)
                 known = self._known(attempt, row.account)
-                key: Key = ("grant" if row.kind == "grant" else "work", row.id)
+                key: Key = (cast("ItemKind", row.kind), row.id)
                 if known.get(key) is None:
                     known[key] = item
             elif row.what == "next_due":
@@ -625,6 +627,8 @@ def named(command: Command) -> list[Key]:
             return [("grant", command.grant_id)]
         case Refund():
             return [("work", command.consumption_id)]
+        case Renew():
+            return [("payment", by_reference(command.reference))]
         case Reserve() if command.reservation_id is not None:
             return [("work", command.reservation_id)]
         case ConsumeDirect() if command.consumption_id is not None:

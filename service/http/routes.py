@@ -60,6 +60,8 @@ ROUTES: tuple[Route, ...] = (
     _command("POST", _ACCOUNT + "/grants/{grant_id}/revoke", "revoke"),
     _command("POST", _ACCOUNT + "/adjustments", "adjust"),
     _command("PUT", _ACCOUNT + "/plan", "change_plan"),
+    _command("POST", _ACCOUNT + "/renewals", "renew"),
+    _command("POST", _ACCOUNT + "/usage-resets", "reset_usage"),
     _command("PUT", _ACCOUNT + "/status", "set_status"),
     Route("POST", "/v1/commands", "batch", "batch", None),
     _query(_ACCOUNT, "account"),

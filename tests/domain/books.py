@@ -17,7 +17,7 @@ from events.grants import Grant
 from events.holds import Consumption, Hold
 
 FIGURES = ("available", "reserved", "debt", "scheduled", "scoped", "bonus")
-BONUS = {"trial", "promo", "refund_regrant", "adjustment"}
+BONUS = {"trial", "promo", "rollover", "refund_regrant", "adjustment"}
 FIGURE_MAX = 2**53 - 1
 
 
@@ -37,10 +37,12 @@ class Purse:
     adjusted: int = 0
     repaid: int = 0
     expired: int = 0
+    rolled_over: int = 0
     revoked: int = 0
     held: int = 0
     period: str | None = None
-    """Whose allowance it is, for a plan's grant."""
+    number: int = 0
+    """The number of the period in which it was granted."""
 
 
 @dataclass
@@ -69,6 +71,8 @@ class Charge:
     debt_added: int
     refunded: int = 0
     usage_returned: int = 0
+    number: int = 0
+    reset: bool = False
 
 
 @dataclass
@@ -79,14 +83,19 @@ class Books:
     works: dict[str, Work] = field(default_factory=dict)
     charges: dict[str, Charge] = field(default_factory=dict)
     debt: Counter[str] = field(default_factory=Counter)
-    used: Counter[tuple[str, str]] = field(default_factory=Counter)
-    charged: Counter[tuple[str, str]] = field(default_factory=Counter)
-    allowed: Counter[tuple[str, str]] = field(default_factory=Counter)
+    used: Counter[tuple[str, int]] = field(default_factory=Counter)
+    charged: Counter[tuple[str, int]] = field(default_factory=Counter)
+    allowed: Counter[tuple[str, int]] = field(default_factory=Counter)
     balance: dict[str, dict[str, int]] = field(default_factory=dict)
     period: str = ""
     status: str = "active"
+    number: int = 0
+    """How many periods there were: two of them may begin at one instant."""
+    reclaim: dict[str, int] = field(default_factory=dict)
     recorded_at: str = ""
     effective_at: str = ""
+    period_began: str = ""
+    """The instant at which the present period's first event holds."""
     events: int = 0
 
     def figures(self, unit: str) -> dict[str, int]:
@@ -121,7 +130,7 @@ class Books:
             case "refunded":
                 self._refunded(event["kind"], data)
             case "plan_changed":
-                self.period = data["period_start"]
+                self._plan_changed(event["kind"], data)
                 self.status = data.get("status", self.status)
             case other:
                 raise AssertionError(f"there are five event types, {other} is none of them")
@@ -150,9 +159,15 @@ class Books:
             assert purse.state == "scheduled"
             assert data["amount"] == purse.remaining
             purse.state = "active"
+            if purse.kind == "plan" and purse.period == self.period:
+                self.allowed[data["unit"], self.number] += purse.remaining
+        elif kind == "revoked":
+            self._revoked(data)
         elif kind == "expired":
             purse = self.purses[data["grant_id"]]
-            assert purse.expires_at is not None and purse.expires_at <= at, "a grant lives until expires_at"
+            over = purse.expires_at is not None and purse.expires_at <= at
+            cleared = self.period_began == at and purse.kind in ("plan", "rollover", "trial", "promo")
+            assert over or cleared or purse.state == "expired", "a grant lives until expires_at, or a renewal ends it"
             assert sum(entry["amount"] for entry in data["allocation"]) == -data["amount"]
             purse.state = "expired"
             purse.remaining += data["amount"]
@@ -160,6 +175,14 @@ class Books:
         else:
             assert data["grant_id"] not in self.purses, "a grant's id is its own"
             assert data["amount"] > 0
+            assert kind != "rollover" or sum(entry["amount"] for entry in data["allocation"]) == data["amount"]
+            for entry in data["allocation"]:
+                source = self.purses[entry["grant_id"]]
+                assert (kind, source.kind, source.unit) == ("rollover", "plan", data["unit"]), (
+                    "only allowance rolls over"
+                )
+                source.remaining -= entry["amount"]
+                source.rolled_over += entry["amount"]
             self.purses[data["grant_id"]] = Purse(
                 unit=data["unit"],
                 kind=kind,
@@ -168,10 +191,11 @@ class Books:
                 expires_at=data["expires_at"],
                 granted=data["amount"],
                 remaining=data["amount"],
-                period=self.period if kind == "plan" else None,
+                period=data.get("period"),
+                number=self.number,
             )
-            if kind == "plan":
-                self.allowed[data["unit"], self.period] += data["amount"]
+            if kind == "plan" and data["period"] == self.period:
+                self.allowed[data["unit"], self.number] += data["amount"]
         self._repay(data)
 
     def _taken(self, data: dict[str, Any]) -> None:
@@ -185,23 +209,31 @@ class Books:
             purse.adjusted += entry["amount"]
         self.debt[data["unit"]] += owed
 
+    def _plan_changed(self, kind: str, data: dict[str, Any]) -> None:
+        if kind in ("opened", "renewed") or data.get("begins"):
+            self.number += 1
+            self.period_began = self.effective_at
+        self.period = data["period_start"]
+        self.reclaim = dict(data["reclaim"])
+
     def _revoked(self, data: dict[str, Any]) -> None:
-        purse = self.purses[data["grant_id"]]
-        assert sum(entry["amount"] for entry in data["allocation"]) == -data["amount"]
-        assert -data["amount"] == purse.remaining, "what is not held is gone"
-        assert data["grant"] == {
-            "kind": purse.kind,
-            "amount": purse.granted,
-            "remaining": 0,
-            "held": purse.held,
-            "state": "revoked",
-        }
-        purse.revoked -= data["amount"]
-        purse.remaining += data["amount"]
-        purse.state = "revoked"
-        if data.get("take_back"):
-            assert purse.period == self.period, "only an allowance of this period can be taken back"
-            self.allowed[data["unit"], self.period] += data["amount"]
+        purse, taken = self.purses[data["grant_id"]], -data["amount"]
+        assert sum(entry["amount"] for entry in data["allocation"]) == taken >= 0
+        purse.remaining -= taken
+        purse.revoked += taken
+        if "take_back" in data:
+            assert purse.kind == "plan" and purse.period == self.period, "only this period's allowance is taken back"
+            if purse.state != "scheduled":
+                self.allowed[data["unit"], self.number] -= taken
+        if data.get("take_back") == "reclaim":
+            self._reclaimed(data["unit"], taken)
+        purse.state = data.get("grant", {}).get("state", purse.state)
+
+    def _reclaimed(self, unit: str, amount: int) -> None:
+        self.reclaim[unit] -= amount
+        assert self.reclaim[unit] >= 0, "no more is reclaimed than was wanted"
+        if self.reclaim[unit] == 0:
+            del self.reclaim[unit]
 
     def _repay(self, data: dict[str, Any]) -> None:
         assert sum(entry["amount"] for entry in data.get("repaid", ())) == data["debt_repaid"]
@@ -255,17 +287,26 @@ class Books:
             work.is_open = work.is_open and not work.is_final
             work.charged += data["charged"]
             work.unfunded += data["unfunded"]
-        self.used[data["unit"], data["period"]] += data["actual"]
-        self.charged[data["unit"], data["period"]] += data["charged"]
-        self.charges[data["consumption_id"]] = Charge(
-            data["unit"], data["period"], data["charged"], data["unfunded"], paid_by, data["debt_added"]
-        )
+        assert data["period"] == self.period
+        self.used[data["unit"], self.number] += data["actual"]
+        self.charged[data["unit"], self.number] += data["charged"]
+        charge = Charge(data["unit"], data["period"], data["charged"], data["unfunded"], paid_by, data["debt_added"])
+        charge.number = self.number
+        self.charges[data["consumption_id"]] = charge
 
     def _refunded(self, kind: str, data: dict[str, Any]) -> None:
         returned = sum(entry["amount"] for entry in data["allocation"])
         for entry in data["allocation"]:
             self.purses[entry["grant_id"]].remaining += entry["amount"]
-        if kind == "consumption":
+        for entry in data.get("reclaimed", ()):
+            purse = self.purses[entry["grant_id"]]
+            purse.remaining -= entry["amount"]
+            purse.revoked += entry["amount"]
+            self.allowed[data["unit"], self.number] -= entry["amount"]
+            self._reclaimed(data["unit"], entry["amount"])
+        if kind == "usage_reset":
+            self._usage_reset(data, returned)
+        elif kind == "consumption":
             assert returned + data["regranted"] + data["debt_refunded"] == data["amount"]
             charge = self.charges[data["consumption_id"]]
             for entry in data["allocation"]:
@@ -274,8 +315,9 @@ class Books:
             charge.refunded += data["amount"]
             charge.usage_returned += data["usage"]
             self.debt[data["unit"]] -= data["debt_refunded"]
-            self.used[data["unit"], charge.period] -= data["usage"]
-            self.charged[data["unit"], charge.period] -= data["amount"]
+            assert not charge.reset, "what a reset gave back has nothing left to refund"
+            self.used[data["unit"], charge.number] -= data["usage"]
+            self.charged[data["unit"], charge.number] -= data["amount"]
         else:
             assert returned == data["amount"]
             work = self.works[data["reservation_id"]]
@@ -287,6 +329,21 @@ class Books:
             work.is_final = work.is_final or kind == "release"
         self._repay(data)
 
+    def _usage_reset(self, data: dict[str, Any], returned: int) -> None:
+        unit = data["unit"]
+        assert returned + data["regranted"] + data["debt_refunded"] == data["amount"]
+        assert (data["usage"], data["amount"]) == (self.used[unit, self.number], self.charged[unit, self.number])
+        paid: Counter[str] = Counter()
+        for charge in self.charges.values():
+            if charge.unit == unit and charge.number == self.number and not charge.reset:
+                charge.reset = True
+                paid.update(charge.paid_by)
+        for entry in data["allocation"]:
+            assert entry["amount"] == paid[entry["grant_id"]], "a grant gets back what it paid"
+            self.purses[entry["grant_id"]].returned += entry["amount"]
+        self.debt[unit] -= data["debt_refunded"]
+        self.used[unit, self.number] = self.charged[unit, self.number] = 0
+
     def _check_identities(self) -> None:
         held: Counter[str] = Counter()
         for work in self.works.values():
@@ -294,10 +351,9 @@ class Books:
                 assert amount >= 0
                 held[grant_id] += amount
         for grant_id, purse in self.purses.items():
-            spent = purse.consumed + purse.adjusted + purse.repaid + purse.expired + purse.revoked
-            assert purse.granted + purse.returned == spent + purse.remaining + purse.held, (
-                f"grant {grant_id} does not add up"
-            )
+            spent = purse.consumed + purse.adjusted + purse.repaid + purse.rolled_over + purse.expired + purse.revoked
+            spent += purse.remaining + purse.held
+            assert purse.granted + purse.returned == spent, f"grant {grant_id} does not add up"
             assert purse.remaining >= 0 and purse.held >= 0, f"grant {grant_id} is overdrawn"
             assert purse.held == held[grant_id], f"grant {grant_id} holds what no hold has"
         for charge in self.charges.values():
@@ -322,8 +378,7 @@ class Books:
     def check_settled(self) -> None:
         """Check what holds between commands: what ended has nothing left that could be drawn."""
         for grant_id, purse in self.purses.items():
-            ended = purse.state in {"expired", "revoked"}
-            assert not ended or purse.remaining == 0, f"{purse.state} grant {grant_id} has credits"
+            assert purse.state in ("active", "scheduled") or purse.remaining == 0, f"ended grant {grant_id} has credits"
 
     def check(self, state: State) -> None:
         """Compare the books with what the domain made of the same lines."""
@@ -334,10 +389,12 @@ class Books:
         for unit, figures in account.figures.items():
             assert {name: getattr(figures, name) for name in FIGURES} == self.balance[unit]
             usage = account.usage.get(unit, NO_USAGE)
-            period = (unit, self.period)
+            period = (unit, self.number)
             assert (usage.used, usage.charged) == (self.used[period], self.charged[period])
             assert usage.allowed == self.allowed[period]
             assert usage.used >= 0 and usage.charged >= 0
+            assert usage.charged == sum(usage.payers.values()) or usage.pages, "who paid is known"
+        assert account.reclaim == self.reclaim
         occupied: Counter[str] = Counter()
         for work in self.works.values():
             occupied.update(work.occupies if work.is_open else {})
@@ -352,10 +409,20 @@ class Books:
 
     def _check_grant(self, purse: Purse, grant: Grant | None) -> None:
         assert grant is not None
-        counters = ("granted", "returned", "consumed", "adjusted", "repaid", "expired", "revoked", "remaining", "held")
-        for name in (*counters, "state", "unit", "period"):
-            assert getattr(grant, name) == getattr(purse, name), f"{grant.id}: {name}"
-        assert grant.rolled_over == 0
+        counters = (
+            "granted",
+            "returned",
+            "consumed",
+            "adjusted",
+            "repaid",
+            "rolled_over",
+            "expired",
+            "revoked",
+            "remaining",
+            "held",
+        )
+        for counter in (*counters, "state", "unit", "period"):
+            assert getattr(grant, counter) == getattr(purse, counter), f"{grant.id}: {counter}"
 
     def _check_hold(self, work: Work, hold: Hold | None) -> None:
         assert hold is not None

@@ -32,11 +32,13 @@ from events.commands import ChangePlan, Command
 from events.decide import Decision, decide, due_facts
 from events.draft import Draft
 from events.errors import Refusal
-from events.facts import Data, Fact
+from events.facts import Data, Fact, PlanChanged
 from events.grants import Grant
 from events.holds import Consumption, Hold
 from events.instants import Instant, plus
+from events.payments import Paid
 from events.recorded import GENESIS, SYSTEM, Actor, CommandRef, Line, decode, record
+from events.spending import Payers, Resets
 from projections.outcome import answer
 from tests.domain.books import Books
 from tests.domain.shop import ACCOUNT, SHOP, START, Asked, opened
@@ -45,7 +47,7 @@ PARTITION = 3
 
 _stored = msgspec.json.Encoder(order="deterministic")  # a store may put the keys of an object into any order
 _account = msgspec.json.Decoder(Account)
-_item: msgspec.json.Decoder[Item] = msgspec.json.Decoder(Hold | Consumption | Grant)
+_item: msgspec.json.Decoder[Item] = msgspec.json.Decoder(Hold | Consumption | Grant | Paid | Payers | Resets)
 
 
 class Story:
@@ -105,7 +107,7 @@ class Story:
         assert _copy(self.state) == before, "deciding changes nothing"
         self.refusal = told if isinstance(told, Refusal) else None
         self.decision = told if isinstance(told, Decision) else None
-        if self.decision is not None and not self.decision.free:
+        if self.decision is not None and self.decision.writes:
             self._record(self.decision, command)
         return self.refusal
 
@@ -238,6 +240,18 @@ class Story:
         self._refusal_seen = True
         return self
 
+    def then_counted_before(self, **payment: object) -> Story:
+        """The command's payment was counted before: nothing was written, and its first event can be found."""
+        assert self.refusal is None, f"refused: {self.refusal!r}"
+        assert self.decision is not None and self.decision.counted is not None, f"counted now: {self.decision}"
+        counted = self.decision.counted
+        assert {name: getattr(counted, name) for name in payment} == payment
+        assert not self.decision.due and not self.decision.facts
+        told = [line.event for line in self.log if line.event.recorded_at == counted.at]
+        payments = [event.data.payment for event in told if isinstance(event.data, PlanChanged)]
+        assert (counted.reference, counted.period_start) in [(p.reference, p.period_start) for p in payments if p]
+        return self
+
     def balance(self, unit: str = "credits", **figures: int) -> Story:
         """A read now answers these figures of a unit."""
         told = self.read().account.figures.get(unit, ZERO)
@@ -311,7 +325,7 @@ def judged(state: State, command: Command, now: Instant, catalog: Catalog, new_i
 def _same(told: Decision | Refusal) -> object:
     if isinstance(told, Refusal):
         return type(told), told.code, told.status, told.detail, told.fields
-    return told.due, told.facts, told.free
+    return told.due, told.facts, told.free, told.counted
 
 
 def _copy(state: State) -> object:
@@ -338,4 +352,6 @@ def _next_due(state: State) -> Instant | None:
             instants.append(grant.starts_at)
         elif grant.state == "active" and grant.expires_at is not None:
             instants.append(grant.expires_at)
+    if state.account.turns_at is not None:
+        instants.append(state.account.turns_at)
     return min(instants, default=None)

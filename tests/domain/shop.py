@@ -20,7 +20,9 @@ from events.commands import (
     LineCharge,
     Refund,
     Release,
+    Renew,
     Reserve,
+    ResetUsage,
     Revoke,
     SetStatus,
 )
@@ -161,6 +163,19 @@ def opened(plan: str = "bare", **fields: Any) -> ChangePlan:
 
 
 change_plan = opened
+
+
+def limits(**fields: Any) -> ChangePlan:
+    return ChangePlan(account=ACCOUNT, **fields)
+
+
+def renew(reference: str, period_start: str | None = None) -> Renew:
+    start = None if period_start is None else parse(period_start)
+    return _named(Renew, "reference", reference, {"period_start": start})
+
+
+def reset_usage(reason: str = "mistake", **fields: Any) -> ResetUsage:
+    return _named(ResetUsage, "reason", reason, fields)
 
 
 def catalog(text: str) -> Catalog:

@@ -78,7 +78,7 @@ class TestTime:
         story.when(extend(ttl_seconds=60, occupies={"slots": 3})).then("extend")
         assert (story.work().expires_at, story.state.account.open_holds) == (None, 0)
         story.when(extend(amount=1)).then_refused("invalid_request")
-        story.after(days=400).when(extend(occupies={"slots": 0})).then("extend")
+        story.after(days=400).when(extend(occupies={"slots": 0})).then("extend", due=["renewed"])
         assert story.state.account.occupied == {}
 
 

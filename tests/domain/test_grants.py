@@ -138,8 +138,8 @@ class TestScheduledGrants:
 
     def test_one_that_starts_and_ends_unseen_does_both(self) -> None:
         story = given(granted("g", 5, effective_at=SOON, expires_at=LATER)).at(MUCH_LATER)
-        story.when(granted("h", 1)).then("promo", due=["activated", "expired"], available=1, scheduled=0)
-        assert [line.event.effective_at for line in story.log[-3:]] == [SOON, LATER, MUCH_LATER]
+        story.when(granted("h", 1)).then("promo", due=["activated", "expired", "renewed"], available=1, scheduled=0)
+        assert [line.event.effective_at for line in story.log[-4:-2]] == [SOON, LATER]
 
 
 class TestExpiry:
@@ -186,7 +186,8 @@ class TestExpiry:
 
     def test_the_allowance_ends_with_the_period(self) -> None:
         story = given(opened("twin")).at("2026-12-01T09:29:59.999999Z").balance(available=120)
-        story.at("2026-12-01T09:30:00.000000Z").balance(available=0)
+        story.at("2026-12-01T09:30:00.000000Z").when(direct(amount=1))
+        story.then("direct", due=["renewed", "expired", "plan"], available=119)
 
 
 class TestTheDrawOrder:
@@ -217,7 +218,7 @@ class TestTheDrawOrder:
 
     def test_activation_comes_before_position(self) -> None:
         story = given(granted("late", 5, effective_at=LATER), granted("soon", 5, effective_at=SOON)).at(MUCH_LATER)
-        story.when(direct(amount=6)).then("direct", due=["activated", "activated"])
+        story.when(direct(amount=6)).then("direct", due=["activated", "activated", "renewed"])
         assert story.drawn("direct") == [("soon", 5), ("late", 1)]
 
     def test_unpaid_comes_before_an_earlier_activation(self) -> None:

@@ -72,7 +72,7 @@ class TestBooking:
 
     def test_a_slot_never_expires_and_is_never_late(self) -> None:
         story = given(reserve(amount=0, occupies={"slots": 1}, ttl_seconds=None)).after(days=400)
-        story.when(consume()).then("settle")
+        story.when(consume()).then("settle", due=["renewed"])
 
     def test_no_capacity_is_occupied_by_it(self) -> None:
         story = given(opened("basic"), reserve(operation="video")).after(seconds=660).when(consume())

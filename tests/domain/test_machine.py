@@ -5,13 +5,15 @@ end, and just before them). After every step the domain's account must look like
 every check of a story holds: identities, replay, snapshots, cold decisions, answers, hash chain. Before a reserve, a
 check is asked, and must have told what comes.
 
-Plans change only within the first period, because the next one begins with a renewal.
+The clock starts on the 31st of a month, so that periods of a month end on other days. Two catalogs take turns.
 """
 
 from __future__ import annotations
 
+from calendar import monthrange
 from collections.abc import Callable
 from copy import deepcopy
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -20,7 +22,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from events.account import NO_USAGE, ZERO
-from events.decide import Decision
+from events.catalog import Catalog
+from events.decide import Decision, due_facts
 from events.facts import Granted
 from events.grants import Grant
 from events.instants import Instant, plus
@@ -28,7 +31,6 @@ from tests.domain.books import FIGURES
 from tests.domain.model import Model, Plan
 from tests.domain.scenario import Story, judged
 from tests.domain.shop import (
-    START,
     adjust,
     catalog,
     change_plan,
@@ -36,16 +38,20 @@ from tests.domain.shop import (
     direct,
     extend,
     granted,
+    limits,
     line,
     part,
     refund,
     release,
+    renew,
     reserve,
+    reset_usage,
     revoke,
     status,
 )
 
 DAY = 86_400
+START = Instant("2028-01-31T09:30:00.000000Z")
 PERIOD = 10 * DAY
 UNITS = ("credits", "minutes")
 DEFAULT_TTL = {"reel": 50, "video": 100}
@@ -59,6 +65,9 @@ PRICE: dict[str, Callable[[int, bool], int]] = {
 OPERATIONS = sorted(PRICE)
 
 amounts = st.integers(1, 12)
+plans = st.sampled_from(["free", "plus", "twin"])
+payments = st.sampled_from([None, None, "p1", "p2", "p3"])
+renewals = st.sampled_from(["auto", "external"])
 quantities = st.integers(1, 4)
 picks = st.integers(0, 99)
 overages = st.sampled_from([None, "draw", "reject", "cap"])
@@ -69,6 +78,20 @@ priced_lines = st.lists(st.tuples(st.sampled_from(["image", "reel", "video"]), q
 
 def at(seconds: int) -> Instant:
     return plus(START, seconds=seconds)
+
+
+def ten_days(anchor: int, count: int) -> int:
+    """The start of a period of ten days."""
+    return anchor + count * PERIOD
+
+
+def a_month(anchor: int, count: int) -> int:
+    """The start of a period of a month: the same day as the anchor's, or the month's last one."""
+    zero = datetime(2028, 1, 31, 9, 30)  # noqa: DTZ001 - only differences count
+    begun = zero + timedelta(seconds=anchor)
+    year, month = divmod(begun.year * 12 + begun.month - 1 + count, 12)
+    day = min(begun.day, monthrange(year, month + 1)[1])
+    return int((begun.replace(year=year, month=month + 1, day=day) - zero).total_seconds())
 
 
 class Accounts(RuleBasedStateMachine):
@@ -86,7 +109,10 @@ class Accounts(RuleBasedStateMachine):
         holds=st.integers(1, 6),
         grace=st.sampled_from([0, 20]),
         late=st.sampled_from([1, 72, 72]),
-        renewal=st.sampled_from(["auto", "external"]),
+        renewals=st.tuples(renewals, renewals),
+        rolls=st.sampled_from([0, 2, 9]),
+        clears=st.booleans(),
+        month=st.booleans(),
     )
     def begin(
         self,
@@ -98,9 +124,40 @@ class Accounts(RuleBasedStateMachine):
         holds: int,
         grace: int,
         late: int,
-        renewal: str,
+        renewals: tuple[str, str],
+        rolls: int,
+        clears: bool,
+        month: bool,
     ) -> None:
-        common = f'interval = "10d"\nrenewal = "{renewal}"\nmax_open_holds = {holds}\nlate_window_hours = {late}'
+        """Two catalogs, of which the second is more generous and rolls nothing over."""
+        self.interval = "month" if month else "10d"
+        figures = (trial, jobs, holds, grace, late)
+        self.grace = {"reel": grace}
+        self.catalogs = [
+            self.made(allowance, minutes, overdraft, figures, renewals, rolls, clears=clears),
+            self.made(allowance + 4, minutes + 1, overdraft + 2, figures, renewals, 0, clears=not clears),
+        ]
+        self.story = Story(self.catalogs[0][0], at=START, thorough=False)
+        self.model = Model(self.catalogs[0][1], "free", a_month if month else ten_days)
+        self.now = 0
+        self.names = 0
+
+    def made(
+        self,
+        allowance: int,
+        minutes: int,
+        overdraft: int,
+        figures: tuple[int, int, int, int, int],
+        renewals: tuple[str, str],
+        rolls: int,
+        *,
+        clears: bool,
+    ) -> tuple[Catalog, dict[str, Plan]]:
+        """A catalog, and its plans as the model knows them."""
+        trial, jobs, holds, grace, late = figures
+        common = f'interval = "{self.interval}"\nmax_open_holds = {holds}\nlate_window_hours = {late}'
+        paid = f'renewal = "{renewals[1]}"\nclear_bonus = {str(clears).lower()}\n{common}'
+        common = f'renewal = "{renewals[0]}"\nrollover = {{ share = "0.5", cap = {rolls} }}\n{common}'
         text = f"""
             default_plan = "free"
             [units.minutes]
@@ -117,12 +174,13 @@ class Accounts(RuleBasedStateMachine):
             rank = 1
             allowance = {{ credits = {2 * allowance} }}
             capacity = {{ jobs = {jobs + 1}, slots = 3 }}
-            {common}
+            {paid}
             [plans.twin]
             rank = 1
             allowance = {{ credits = {allowance + 3}, minutes = {minutes + 2} }}
             overdraft_limit = {2 * overdraft}
-            {common}
+            rollover = {{ share = "0.5", cap = {rolls} }}
+            {paid}
             [operations.image]
             each = "1"
             [operations.reel]
@@ -141,17 +199,17 @@ class Accounts(RuleBasedStateMachine):
             [operations.upload]
             occupies_each.slots = 1
         """
-        period = PERIOD + (3 * DAY if renewal == "external" else 0)  # days of grace for the payment
+        waits = [3 * DAY if renewal == "external" else 0 for renewal in renewals]  # days of grace for the payment
         free = Plan(0, {"credits": allowance, "minutes": minutes}, {"jobs": jobs}, overdraft, holds, trial, 2 * DAY)
+        free.renewal, free.grace, free.half_rolls_over_to = renewals[0], waits[0], rolls
         plus_ = Plan(1, {"credits": 2 * allowance}, {"jobs": jobs + 1, "slots": 3}, 0, holds)
         twin = Plan(1, {"credits": allowance + 3, "minutes": minutes + 2}, {}, 2 * overdraft, holds)
+        twin.half_rolls_over_to = rolls
+        for plan in (plus_, twin):
+            plan.renewal, plan.grace, plan.clears_bonus = renewals[1], waits[1], clears
         for plan in (free, plus_, twin):
             plan.late_seconds = late * 3600
-        self.grace = {"reel": grace}
-        self.story = Story(catalog(text), thorough=False)
-        self.model = Model({"free": free, "plus": plus_, "twin": twin}, "free", period)
-        self.now = 0
-        self.names = 0
+        return catalog(text), {"free": free, "plus": plus_, "twin": twin}
 
     def fresh(self) -> str:
         """An id that nobody has."""
@@ -165,7 +223,9 @@ class Accounts(RuleBasedStateMachine):
         code = act(model)
         self.sound = False
         refusal = self.story.attempt(command)
-        assert (None if refusal is None else refusal.code) == code
+        decision = self.story.decision
+        told = refusal.code if refusal else "counted" if decision is not None and decision.counted else None
+        assert told == code
         event(f"{command.name}: {code or 'accepted'}")
         if code is None:
             self.model = model
@@ -189,6 +249,10 @@ class Accounts(RuleBasedStateMachine):
                 model.allowed[unit],
             )
         assert account.occupied == model.occupied()
+        assert account.reclaim == {unit: n for unit, n in model.reclaim.items() if n}
+        assert account.plan == model.plan
+        if model.plan is not None:
+            assert (account.period_start, account.period_end) == (at(model.start), at(model.end))
         assert self.pots(account.grants.values()) == self.model_pots(model)
 
     def pots(self, grants: Any) -> list[tuple[object, ...]]:
@@ -228,10 +292,53 @@ class Accounts(RuleBasedStateMachine):
 
     # -- plans and grants ------------------------------------------------------------------------------------------
 
-    @rule(plan=st.sampled_from(["free", "plus", "twin"]))
-    def the_plan_changes(self, plan: str) -> None:
-        if self.model.plan is None or self.now < self.model.opened + PERIOD:
-            self.run(change_plan(plan), lambda model: model.change_plan(plan))
+    @rule(plan=plans, when=st.sampled_from([None, None, "now", "next_period"]), payment=payments)
+    def the_plan_changes(self, plan: str, when: Any, payment: str | None) -> None:
+        command = change_plan(plan, when=when, reference=payment)
+        self.run(command, lambda model: model.change_plan(plan, when, reference=payment))
+
+    @rule(plan=plans, payment=st.sampled_from(["p1", "p2", "p3"]))
+    def the_plan_is_bought_anew(self, plan: str, payment: str) -> None:
+        command = change_plan(plan, mode="reset", reference=payment)
+        self.run(command, lambda model: model.change_plan(plan, reset=True, reference=payment))
+
+    @rule(
+        credits_=st.one_of(st.none(), st.integers(0, 20)),
+        minutes=st.sampled_from([-1, -1, None, 4]),
+        jobs=st.booleans(),
+    )
+    def limits_are_overridden(self, credits_: int | None, minutes: int | None, jobs: bool) -> None:
+        allowance: dict[str, int | None] = {"credits": credits_}
+        if minutes != -1:
+            allowance["minutes"] = minutes
+        room: dict[str, int | None] = {"jobs": 2} if jobs else {"jobs": None}
+        self.run(limits(allowance=allowance, capacity=room), lambda model: model.limits(allowance, room))
+
+    @rule(payment=payments, place=st.sampled_from([None, None, None, -1, 0, 1, 2]), off=st.sampled_from([0, 0, 0, 1]))
+    def a_payment_comes(self, payment: str | None, place: int | None, off: int) -> None:
+        model = deepcopy(self.model)
+        model.tick(self.now)
+        start = None if place is None else model.grid(model.anchor, max(0, model.place + place)) + off
+        reference = payment or self.fresh()
+        command = renew(reference, None if start is None else at(start))
+        self.run(command, lambda model: model.renew(reference, start))
+
+    @rule(unit=st.sampled_from([None, "credits", "minutes"]))
+    def the_usage_is_reset(self, unit: str | None) -> None:
+        self.run(reset_usage(unit=unit), lambda model: model.reset_usage(unit))
+
+    @rule(which=st.sampled_from([0, 1]))
+    def another_catalog_comes_into_force(self, which: int) -> None:
+        self.story.under(self.catalogs[which][0])
+        self.model.plans = self.catalogs[which][1]
+        self.compare()
+
+    @precondition(lambda self: self.model.plan is not None)
+    @rule(periods=st.sampled_from([1, 1, 2, 13]), before=st.sampled_from([0, 1, DAY, 2 * DAY]))
+    def periods_pass(self, periods: int, before: int) -> None:
+        model = deepcopy(self.model)
+        model.tick(self.now)
+        self.to(max(self.now, model.grid(model.anchor, model.place + periods) - before))
 
     @rule(
         amount=amounts,
@@ -274,19 +381,21 @@ class Accounts(RuleBasedStateMachine):
     @rule(pick=picks, latest=st.booleans())
     def a_grant_is_revoked(self, pick: int, latest: bool) -> None:
         """Any grant, however it came to be: the n-th pot of the model is the n-th grant of the log."""
+        due = due_facts(self.story.state, self.story.now, self.story.catalog)[1] if self.story.state.exists else []
+        told = [(line.event.kind, line.event.data) for line in self.story.log]
         made = [
-            line.event.data.grant_id
-            for line in self.story.log
-            if isinstance(line.event.data, Granted)
-            and line.event.data.grant_id is not None
-            and line.event.kind not in {"activated", "expired", "revoked"}
+            data.grant_id
+            for kind, data in (*told, *((fact.kind, fact.data) for fact in due))
+            if isinstance(data, Granted)
+            and data.grant_id is not None
+            and kind not in {"activated", "expired", "revoked"}
         ]
         model = deepcopy(self.model)
         model.tick(self.now)
         assert len(made) == len(model.pots)
         index = len(made) - 1 if latest else pick % (len(made) + 1)
         if index < len(made):
-            pot = self.model.pots[index].name
+            pot = model.pots[index].name
             self.run(revoke(made[index] or ""), lambda model: model.revoke(pot))
         else:
             self.run(revoke("none"), lambda model: model.revoke("none"))
@@ -365,7 +474,7 @@ class Accounts(RuleBasedStateMachine):
 
     def promised(self, command: Any, earliest: Instant | None) -> None:
         """What a denial says about the future comes true, if nothing else happens before the period ends."""
-        end = self.story.state.account.period_end or at(self.now + PERIOD)
+        end = self.story.read().account.period_end or at(self.now + PERIOD)
         if not self.story.state.exists:
             return
         told = judged(self.story.state, command, earliest, self.story.catalog, "n") if earliest else None

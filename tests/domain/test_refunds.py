@@ -67,7 +67,7 @@ class TestHowMuch:
 
     def test_a_refund_of_any_age_finds_its_way(self) -> None:
         story = given(granted("g", 10), direct(amount=6)).at("2036-11-01T00:00:00.000000Z")
-        story.when(refund()).then("consumption", available=10)
+        story.when(refund()).then("consumption", due=["renewed"], available=10)
 
 
 class TestTheWayBack:
@@ -151,7 +151,7 @@ class TestEndedGrants:
 
     def test_credits_of_an_allowance_come_back_after_the_period(self) -> None:
         story = given(opened("twin"), direct(amount=50)).at("2026-12-24T00:00:00.000000Z")
-        story.when(refund()).then("consumption", "refund_regrant", due=["expired"], available=50)
+        story.when(refund()).then("consumption", "refund_regrant", due=["renewed", "expired", "plan"], available=170)
         assert story.data("refund_regrant").expires_at == "2026-12-31T00:00:00.000000Z"
 
 

@@ -22,12 +22,14 @@ from tests.domain.shop import (
     direct,
     extend,
     granted,
+    limits,
     line,
     opened,
     part,
     refund,
     release,
     reserve,
+    reset_usage,
     revoke,
     status,
 )
@@ -49,19 +51,25 @@ def eventful() -> Story:
     story.when(refund("job:1")).then("consumption", "refund_regrant")
     story.when(reserve("no", amount=1)).then("hold")
     story.when(release("no")).then("release")
-    story.after(days=40).when(refund("big")).then("consumption", *["refund_regrant"] * 3, due=["expired"] * 3)
+    story.after(days=40).when(refund("big"))
+    renewed = ["renewed", "expired", "expired", "plan", "plan"]
+    story.then("consumption", *["refund_regrant"] * 3, due=["expired", *renewed])
     story.when(granted("g", 20, priority=1)).then("promo").when(reserve("late", amount=5)).then("hold")
     story.when(extend("late", amount=1, ttl_seconds=3600, occupies={"slots": 1})).then("extend")
     story.after(days=1).when(consume("late", amount=4)).then("late", due=["hold_expired"])
     story.when(adjust(2)).then("adjustment").when(adjust(-1)).then("adjustment").when(reserve("last", amount=1))
     story.then("hold").when(revoke("g")).then("revoked").when(release("last")).then("release", "revoked")
-    return story.when(status("frozen")).then("status").when(status("active")).then("status")
+    story.when(status("frozen")).then("status").when(status("active")).then("status")
+    story.when(limits(allowance={"minutes": 4})).then("limits", "revoked")
+    story.when(change_plan("basic")).then("scheduled")
+    story.when(change_plan("pro")).then("cancelled")
+    return story.when(reset_usage()).then("usage_reset", "revoked")
 
 
 KINDS = {
-    *("opened", "changed", "unchanged", "status"),
+    *("opened", "changed", "scheduled", "cancelled", "renewed", "limits", "unchanged", "status"),
     *("plan", "trial", "promo", "purchase", "refund_regrant", "adjustment", "activated", "expired", "revoked"),
-    *("hold", "extend", "settle", "partial", "direct", "late", "release", "hold_expired", "consumption"),
+    *("hold", "extend", "settle", "partial", "direct", "late", "release", "hold_expired", "consumption", "usage_reset"),
 }
 
 

@@ -40,6 +40,8 @@ _PATHS = {
     "adjust": ("POST", "adjustments"),
     "change_plan": ("PUT", "plan"),
     "set_status": ("PUT", "status"),
+    "renew": ("POST", "renewals"),
+    "reset_usage": ("POST", "usage-resets"),
 }
 
 

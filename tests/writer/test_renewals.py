@@ -1,0 +1,182 @@
+"""Laws of renewals and payments in a running ledger: whoever comes first, the period turns once and is paid once."""
+
+import asyncio
+
+import pytest
+
+from events.catalog import parse_catalog
+from events.instants import plus
+from projections.outcome import answer
+from service.queries import AccountQuery, BalanceQuery, QuotaQuery
+from service.reads import Reads
+from service.requests import Outcome
+from service.sweeper import Sweeper
+from tests.writer.asking import CATALOG_TEXT, Clock, OpenLedger, ask
+from tests.writer.auditing import audited
+
+DAY = 86_400
+CATALOG = parse_catalog(
+    CATALOG_TEXT
+    + """
+[plans.auto]
+rank = 3
+interval = "4d"
+allowance.credits = 50
+[plans.paid]
+rank = 3
+interval = "4d"
+renewal = "external"
+allowance.credits = 50
+[plans.more]
+rank = 4
+interval = "4d"
+renewal = "external"
+allowance.credits = 80
+"""
+)
+
+
+async def balance(reads: Reads, **fields: object) -> dict[str, object]:
+    """The credits of the account now or at a past instant."""
+    _, view = await reads.answer("balance", BalanceQuery(account="a", **fields))  # type: ignore[arg-type]  # fields of a query
+    return view
+
+
+def ids(outcome: Outcome) -> list[str]:
+    """The events that an outcome shows."""
+    return [line.event.id for line in outcome.lines]
+
+
+async def test_a_payment_told_twice_answers_as_the_first_time_from_a_cold_memory(
+    open_ledger: OpenLedger, database_url: str
+) -> None:
+    clock = Clock(days_ago=40)
+    ledger = await open_ledger(clock=clock, catalog=CATALOG)
+    await ledger.execute(ask("change_plan", "a", plan="paid", reference="first"))
+    clock.advance(4 * DAY)
+    first = await ledger.execute(ask("renew", "a", reference="second"))
+    for _ in range(40):
+        await ledger.execute(ask("consume", "a", amount=1))
+    cold = await open_ledger(clock=clock, catalog=CATALOG)
+    for elsewhere in (ledger, cold):
+        again = await elsewhere.execute(ask("renew", "a", key="another", reference="second"))
+        assert (again.replayed, ids(again)) == (True, ids(first))
+        assert answer("a", again.lines, again.state, replayed=True)["plan"]["plan"] == "paid"  # type: ignore[index]  # it is about a plan
+        assert await elsewhere.outcome("a", "another") is None, "what was counted before stores no key"
+    clock.advance(9 * DAY)
+    assert ids(await cold.execute(ask("renew", "a", reference="second"))) == ids(first)
+    assert ids(await cold.execute(ask("renew", "a", reference="first"))) == [
+        f"{cold.partition('a')}-1",
+        f"{cold.partition('a')}-2",
+    ]
+    await audited(database_url)
+
+
+@pytest.mark.parametrize("payments", [["second"] * 8, [f"p{number}" for number in range(8)]], ids=["same", "different"])
+async def test_many_payments_at_once_in_two_ledgers_pay_the_period_once(
+    open_ledger: OpenLedger, database_url: str, payments: list[str]
+) -> None:
+    clock = Clock(days_ago=40)
+    ledgers = [await open_ledger(clock=clock, catalog=CATALOG) for _ in range(2)]
+    await ledgers[0].execute(ask("change_plan", "a", plan="paid"))
+    clock.advance(5 * DAY)
+    outcomes = await asyncio.gather(
+        *(ledgers[number % 2].execute(ask("renew", "a", reference=name)) for number, name in enumerate(payments))
+    )
+    assert [outcome.replayed for outcome in outcomes].count(False) == 1
+    assert len({tuple(ids(outcome)) for outcome in outcomes}) == 1
+    assert (await balance(Reads(ledgers[1])))["available"] == 50
+    await audited(database_url)
+
+
+async def test_scheduler_and_webhook_grant_once(open_ledger: OpenLedger, database_url: str) -> None:
+    clock = Clock(days_ago=40)
+    ledger, other = [await open_ledger(clock=clock, catalog=CATALOG) for _ in range(2)]
+    await ledger.execute(ask("change_plan", "a", plan="auto"))
+    clock.advance(4 * DAY)
+    await asyncio.gather(
+        Sweeper(other).sweep(), *(ledger.execute(ask("renew", "a", reference="second")) for _ in range(3))
+    )
+    assert (await balance(Reads(ledger)))["available"] == 50
+    kinds = [event.kind for event in (await audited(database_url)).events]
+    assert (kinds.count("renewed"), kinds.count("plan")) == (1, 2)
+
+
+async def test_two_upgrades_at_once_grant_the_difference_once(open_ledger: OpenLedger, database_url: str) -> None:
+    clock = Clock(days_ago=40)
+    ledgers = [await open_ledger(clock=clock, catalog=CATALOG) for _ in range(2)]
+    await ledgers[0].execute(ask("change_plan", "a", plan="paid"))
+    await asyncio.gather(*(each.execute(ask("change_plan", "a", plan="more", reference="up")) for each in ledgers * 3))
+    assert (await balance(Reads(ledgers[0])))["available"] == 80
+    resets = [ask("change_plan", "a", plan="more", mode="reset", reference="anew") for _ in range(6)]
+    outcomes = await asyncio.gather(*(ledgers[n % 2].execute(request) for n, request in enumerate(resets)))
+    assert [outcome.replayed for outcome in outcomes].count(False) == 1
+    assert (await balance(Reads(ledgers[1])))["available"] == 80
+    await audited(database_url)
+
+
+async def test_reads_turn_the_period_in_memory_and_the_past_stays_as_it_was(open_ledger: OpenLedger) -> None:
+    clock = Clock(days_ago=40)
+    ledger = await open_ledger(clock=clock, catalog=CATALOG)
+    reads = Reads(ledger)
+    await ledger.execute(ask("change_plan", "a", plan="auto"))
+    await ledger.execute(ask("consume", "a", amount=30))
+    _, quota = await reads.answer("quota", QuotaQuery(account="a"))
+    assert (quota["credits_used"], quota["credits_limit"], quota["percentage"]) == (30, 50, 60)
+    boundary = quota["next_renewal_at"]
+    opened = clock()
+    clock.advance(4 * DAY + 60)
+    _, quota = await reads.answer("quota", QuotaQuery(account="a"))
+    assert (quota["credits_used"], quota["credits_limit"], quota["period_start"]) == (0, 50, boundary)
+    assert (await balance(reads))["available"] == 50
+    before = plus(boundary, seconds=-1)  # type: ignore[arg-type]  # an instant
+    assert (await balance(reads, at=before))["available"] == 20
+    await ledger.execute(ask("consume", "a", amount=1))
+    assert (await balance(reads, at=before))["available"] == 20
+    assert (await balance(reads, at=boundary))["available"] == 50
+    assert (await balance(reads, at=opened))["available"] == 20
+    assert (await balance(reads))["available"] == 49
+
+
+async def test_an_account_shows_the_change_that_waits(open_ledger: OpenLedger) -> None:
+    clock = Clock(days_ago=40)
+    ledger = await open_ledger(clock=clock, catalog=CATALOG)
+    await ledger.execute(ask("change_plan", "a", plan="more"))
+    await ledger.execute(ask("change_plan", "a", plan="paid"))
+    _, view = await Reads(ledger).answer("account", AccountQuery(account="a"))
+    assert view["pending"] == {
+        "plan": "paid",
+        "effective_at": view["period_end"],
+        "allowance": {"credits": 50},
+        "capacity": {},
+    }
+
+
+async def test_an_idle_account_is_renewed_once_by_the_sweeper_and_then_left_alone(
+    open_ledger: OpenLedger, database_url: str
+) -> None:
+    clock = Clock(days_ago=40)
+    ledger = await open_ledger(clock=clock, catalog=CATALOG)
+    await ledger.execute(ask("change_plan", "a", plan="auto"))
+    sweeper = Sweeper(ledger)
+    for _ in range(3):
+        clock.advance(4 * DAY)
+        await sweeper.sweep()
+    written = (await ledger.log.head(ledger.partition("a"))).position
+    assert written == 2 + 3, "opened and granted, then renewed once: renewed, expired, granted"
+    assert (await balance(Reads(ledger)))["available"] == 50
+    await ledger.execute(ask("consume", "a", amount=1))
+    await audited(database_url)
+
+
+async def test_a_reset_finds_grants_that_nobody_remembers(open_ledger: OpenLedger, database_url: str) -> None:
+    ledger = await open_ledger(catalog=CATALOG)
+    await ledger.execute(ask("change_plan", "a", plan="auto"))
+    for number in range(5):
+        await ledger.execute(ask("grant", "a", amount=2, priority=1, grant_id=f"g{number}"))
+        await ledger.execute(ask("consume", "a", amount=2, consumption_id=f"c{number}"))
+    cold = await open_ledger(catalog=CATALOG)
+    outcome = await cold.execute(ask("reset_usage", "a", reason="our fault"))
+    assert [line.event.kind for line in outcome.lines] == ["usage_reset"]
+    assert (await balance(Reads(cold)))["available"] == 60
+    await audited(database_url)
