@@ -87,6 +87,8 @@ LIFE = [
     Example(
         ("PUT", A + "/plan"), T + "/plan", {"plan": "pro"}, 201, ("account", "replayed", "token", "events", "plan")
     ),
+    Example(("POST", A + "/renewals"), T + "/renewals", {"reference": "invoice-1"}, 200, (*MUTATION, "plan")),
+    Example(("POST", A + "/usage-resets"), T + "/usage-resets", {"reason": "our fault"}, 201, MUTATION),
     Example(("GET", A), T, has=("plan", "period_start", "period_end", "status", "balances", "capacity")),
     Example(("GET", A), T + "?include=quota", has=("quota",)),
     Example(
