@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from events.catalog import Catalog
 from events.instants import Instant, instant
 from events.partition import partition_of
+from events.payments import Paid
 from service.ids import new_id
 from service.outages import Outage
 from service.recall import recall, recall_payment
@@ -63,15 +64,23 @@ class Ledger:
 
     async def execute(self, request: Request) -> Outcome:
         """Return what a command led to; raises Refusal when it may not be, Outage when that is not known now."""
-        account = request.command.account
-        partition = self.partition(account)
-        outcome = await self._writers[partition].execute(request)
-        if outcome.counted is None:
-            return outcome
-        first = await recall_payment(self.log, partition, account, outcome.counted)
+        outcome = await self._writers[self.partition(request.command.account)].execute(request)
+        return outcome if outcome.counted is None else await self._first_told(outcome.account, outcome.counted)
+
+    async def _first_told(self, account: str, paid: Paid) -> Outcome:
+        """Return the first outcome of a payment that was counted before; raises Unavailable."""
+        first = await recall_payment(self.log, self.partition(account), account, paid)
         if first is None:
-            raise LookupError(f"account {account}: payment {outcome.counted.id} has no event")
+            raise LookupError(f"account {account}: payment {paid.id} has no event")
         return first
+
+    async def _all_told(self, waits: Sequence[asyncio.Future[Outcome]]) -> list[Outcome | BaseException]:
+        """Return results or exceptions, in their order."""
+        results = await _results(waits)
+        for number, result in enumerate(results):
+            if isinstance(result, Outcome) and result.counted is not None:
+                results[number] = await self._first_told(result.account, result.counted)
+        return results
 
     def sweep(self, account: str) -> Coroutine[None, None, Outcome]:
         """Write what is due in an account; the outcome has `facts`, none, when nothing is. Raises Outage."""
@@ -91,12 +100,12 @@ class Ledger:
                 taken = asyncio.get_running_loop().create_future()
                 taken.set_exception(outage)
             waits.append(asyncio.ensure_future(self.execute(request)) if taken is None else taken)
-        return await _results(waits)
+        return await self._all_told(waits)
 
     async def execute_together(self, requests: Sequence[Request]) -> list[Outcome | BaseException]:
         """Return what an atomic batch of one account led to: outcomes, or a refusal for each; raises Outage."""
         writer = self._writers[self.partition(requests[0].command.account)]
-        return await _results(await writer.execute_together(requests))
+        return await self._all_told(await writer.execute_together(requests))
 
     async def outcome(self, account: str, key: str) -> Outcome | None:
         """Return the first outcome of a key, or None when no command with it was accepted."""

@@ -89,6 +89,34 @@ async def test_many_payments_at_once_in_two_ledgers_pay_the_period_once(
     await audited(database_url)
 
 
+async def test_a_payment_in_a_batch_that_was_counted_before_answers_as_the_first_time(
+    open_ledger: OpenLedger, database_url: str
+) -> None:
+    ledger = await open_ledger(clock=Clock(days_ago=40), catalog=CATALOG)
+    first = await ledger.execute(ask("change_plan", "a", plan="paid", reference="first"))
+    for batch in (ledger.execute_all, ledger.execute_together):
+        told = await batch([ask("renew", "a", reference="first"), ask("consume", "a", amount=1)])
+        assert isinstance(told[0], Outcome)
+        assert (ids(told[0]), told[0].replayed) == (ids(first), True)
+        assert isinstance(told[1], Outcome)
+    await audited(database_url)
+
+
+async def test_an_account_that_opens_again_begins_a_period(open_ledger: OpenLedger, database_url: str) -> None:
+    clock = Clock(days_ago=40)
+    ledger = await open_ledger(clock=clock, catalog=CATALOG)
+    await ledger.execute(ask("change_plan", "a", plan="auto"))
+    await ledger.execute(ask("set_status", "a", status="closed", reason="left"))
+    clock.advance(13 * DAY)
+    assert (await balance(Reads(ledger)))["available"] == 0
+    outcome = await ledger.execute(ask("set_status", "a", status="active", reason="came back"))
+    assert [line.event.kind for line in outcome.lines] == ["status", "renewed", "plan"]
+    assert (await balance(Reads(ledger)))["available"] == 50
+    clock.advance(4 * DAY)
+    assert (await balance(Reads(ledger)))["available"] == 50
+    await audited(database_url)
+
+
 async def test_scheduler_and_webhook_grant_once(open_ledger: OpenLedger, database_url: str) -> None:
     clock = Clock(days_ago=40)
     ledger, other = [await open_ledger(clock=clock, catalog=CATALOG) for _ in range(2)]
