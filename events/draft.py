@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from events.account import ZERO, State, apply
+from events.account import ZERO, State
 from events.catalog import Catalog, Plan
 from events.errors import InvalidRequest
+from events.evolve import apply
 from events.facts import FIGURE_MAX, Consumed, Data, Fact, Figures, Kind, Refunded, Reserved
 from events.instants import Instant
 

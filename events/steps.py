@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from events import affordability, charging
-from events.account import take_from_line
 from events.commands import TTL_SECONDS_DEFAULT, TTL_UNSET, Consume, ConsumeDirect, Release, Reserve
 from events.credits import give_back
 from events.draft import Draft
@@ -20,6 +19,7 @@ from events.errors import (
     InvalidRequest,
     TooManyHolds,
 )
+from events.evolve_work import take_from_line
 from events.facts import FIGURE_MAX, Allocation, Consumed, ConsumedLine, Reserved, ReservedLine
 from events.finding import find_hold, require_not_ended
 from events.grants import Drawing, allocations, draw

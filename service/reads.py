@@ -10,12 +10,13 @@ import asyncio
 from time import monotonic
 from typing import assert_never
 
-from events.account import Account, Missing, State, evolve
+from events.account import Account, Missing, State
 from events.catalog import Catalog
 from events.checking import check
 from events.decide import due_facts
 from events.draft import Draft
 from events.errors import AccountNotFound, CommandNotFound, InvalidRequest
+from events.evolve import evolve
 from events.instants import Instant
 from events.plans import capacity_limits
 from events.quoting import quote

@@ -25,13 +25,14 @@ import orjson
 from msgspec.structs import replace
 
 from events import chain
-from events.account import ZERO, Account, Item, Key, Missing, State, evolve, replay
+from events.account import ZERO, Account, Item, Key, Missing, State
 from events.catalog import Catalog
 from events.checking import Verdict, check
 from events.commands import ChangePlan, Command
 from events.decide import Decision, decide, due_facts
 from events.draft import Draft
 from events.errors import Refusal
+from events.evolve import evolve, replay
 from events.facts import Data, Fact, PlanChanged
 from events.grants import Grant
 from events.holds import Consumption, Hold

@@ -7,10 +7,11 @@ import json
 import msgspec
 import pytest
 
-from events.account import Missing, State, evolve, replay
+from events.account import Missing, State
 from events.commands import Command
 from events.decide import decide
 from events.errors import Refusal
+from events.evolve import evolve, replay
 from events.recorded import decode
 from tests.domain.scenario import Story, given, new
 from tests.domain.shop import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from events import account, spending
+from events import evolve_work, spending
 from tests.domain.scenario import Story, given, new
 from tests.domain.shop import (
     catalog,
@@ -117,8 +117,8 @@ def test_an_unknown_account_has_nothing_to_reset() -> None:
 
 
 def test_however_many_grants_paid_the_snapshot_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(account, "PAYERS_MAX", 3)
-    assert account.PAYERS_MAX == 3 < spending.PAYERS_MAX
+    monkeypatch.setattr(evolve_work, "PAYERS_MAX", 3)
+    assert evolve_work.PAYERS_MAX == 3 < spending.PAYERS_MAX
     story = on()
     for index in range(17):
         story.when(granted(f"g{index}", 2, priority=1)).when(direct(f"c{index}", amount=2)).then("direct")

@@ -60,6 +60,14 @@ async def test_each_row_asks_for_its_scope_and_for_no_other(guarded: Service) ->
     assert await guarded.events_written() == 0
 
 
+async def test_each_command_of_a_batch_asks_for_its_own_scope_and_account(guarded: Service) -> None:
+    spend = {"command": "consume", "account": "team-42", "idempotency_key": "a", "amount": 1}
+    change = {"command": "change_plan", "account": "team-42", "idempotency_key": "b", "plan": "pro"}
+    answer = await guarded.do("POST", "/v1/commands", {"commands": [spend, change]}, token="spend")
+    assert [result["status"] for result in answer.json["results"]] == [201, 403]
+    assert answer.json["results"][1]["problem"]["scope"] == "admin:write"
+
+
 async def test_without_a_known_token_nothing_but_health_and_metrics_answers(guarded: Service) -> None:
     for route in ROUTES:
         for headers in (
@@ -75,7 +83,7 @@ async def test_without_a_known_token_nothing_but_health_and_metrics_answers(guar
         ):
             sent = {name: value.encode(errors="surrogateescape").decode("latin-1") for name, value in headers.items()}
             answer = await guarded.call(route.method, target_of(route), headers=sent)
-            if route.scope is None:
+            if route.kind == "operation":
                 assert answer.status == 200
             else:
                 assert (answer.status, answer.code) == (401, "unauthenticated"), (route, headers)

@@ -53,6 +53,13 @@ LIFE = [
         (*MUTATION, "consumption"),
     ),
     Example(
+        ("POST", "/v1/commands"),
+        "/v1/commands",
+        {"commands": [{"command": "consume", "account": "team-42", "idempotency_key": "in-batch", "amount": 1}]},
+        200,
+        ("results",),
+    ),
+    Example(
         ("POST", A + "/consumptions/{consumption_id}/refund"),
         T + "/consumptions/c1/refund",
         {"amount": 1},

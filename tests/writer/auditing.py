@@ -15,7 +15,8 @@ import asyncpg
 from msgspec.structs import replace
 
 from events import chain
-from events.account import Item, State, evolve
+from events.account import Item, State
+from events.evolve import evolve
 from events.grants import Grant
 from events.holds import Hold
 from events.instants import Instant, instant
