@@ -66,7 +66,8 @@ async def _send(request: web.BaseRequest, first: bytes, pages: AsyncIterator[byt
             if request.transport is None:
                 break
             await _take(response, page)
-        await response.write_eof()
+        async with asyncio.timeout(TAKE_SECONDS_MAX):
+            await response.write_eof()
     except ConnectionError:
         pass  # the reader is gone, which is its right
     except TimeoutError:

@@ -227,13 +227,13 @@ async def test_an_export_that_breaks_never_looks_whole(service: Service, monkeyp
     monkeypatch.setattr(feed_module, "PAGE_LINES_MAX", 1)
     async with service.session.get(service.url("/v1/events?follow=true")) as response:
         await response.content.readline()
-        await service.feed._log._pool.close()
+        await service.feed._log.close()
         with pytest.raises(aiohttp.ClientPayloadError):
             await response.content.read()
 
 
 async def test_a_log_that_cannot_be_read_is_a_problem_of_503(service: Service) -> None:
-    await service.feed._log._pool.close()
+    await service.feed._log.close()
     answer = await service.get("/v1/events")
     assert (answer.status, answer.code) == (503, "unavailable")
     assert "Retry-After" in answer.headers

@@ -31,7 +31,7 @@ async def test_alive_and_ready_answer_200(service: Service) -> None:
 
 
 async def test_without_the_database_the_service_is_alive_and_not_ready_and_says_why(service: Service) -> None:
-    await service.feed._log._pool.close()
+    await service.feed._log.close()
     assert (await service.get("/healthz")).status == 200
     answer = await service.get("/readyz")
     assert (answer.status, answer.code) == (503, "unavailable")

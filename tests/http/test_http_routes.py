@@ -53,13 +53,6 @@ LIFE = [
         (*MUTATION, "consumption"),
     ),
     Example(
-        ("POST", "/v1/commands"),
-        "/v1/commands",
-        {"commands": [{"command": "consume", "account": "team-42", "idempotency_key": "in-batch", "amount": 1}]},
-        200,
-        ("results",),
-    ),
-    Example(
         ("POST", A + "/consumptions/{consumption_id}/refund"),
         T + "/consumptions/c1/refund",
         {"amount": 1},
@@ -127,6 +120,13 @@ LIFE = [
     Example(("GET", "/healthz"), "/healthz", has=("status",)),
     Example(("GET", "/readyz"), "/readyz", has=("status",)),
     Example(("GET", "/metrics"), "/metrics"),
+    Example(
+        ("POST", "/v1/commands"),
+        "/v1/commands",
+        {"commands": [{"command": "consume", "account": "team-42", "idempotency_key": "in-batch", "amount": 1}]},
+        200,
+        ("results",),
+    ),
 ]
 
 
