@@ -71,71 +71,70 @@ create function ledger.piece(whole bytea, ends integer[], n integer) returns byt
 language sql immutable parallel safe
 return substring(whole, ends[n] + 1, ends[n + 1] - ends[n]);
 
--- Appends a batch to one partition if, and only if, the head is the one that the writer expects. All or nothing.
+-- Appends batches, each to another partition, if and only if every partition's head is the one that its writer expects.
+-- All or nothing; the batches stand in the order of their partitions.
 --
--- outcome 'written'    the batch is in the log; `keys` are those of `absent_keys` that the log has
--- outcome 'stale'      another writer was faster; nothing was written, the head returned is the one to start from
--- outcome 'known_keys' some keys are in the log already, `keys` names them; nothing was written
+-- outcome 'written'     the batches are in the log; `keys` are those of `absent_keys` that the log has
+-- outcome 'separately'  one of several batches cannot be written; nothing was, each is to be appended alone
+-- and of a single batch
+-- outcome 'stale'       another writer was faster; nothing was written
+-- outcome 'known_keys'  some keys are in the log already, `keys` names them; nothing was written
 -- outcome 'known_items' an item that the batch creates exists already; nothing was written
--- outcome 'clock_skew' the writer's clock is more than 5 s ahead of the database's; nothing was written
+-- outcome 'clock_skew'  the writer's clock is more than 5 s ahead of the database's; nothing was written
 create function ledger.append(
-    in_partition integer,
-    expected_position bigint,
-    expected_hash bytea,
-    in_recorded_at timestamptz,
+    -- A row for each batch; its events are those behind the first `event_firsts`.
+    partitions integer[], expected_positions bigint[], expected_hashes bytea, recorded_ats timestamptz[],
+    event_firsts integer[], event_counts integer[],
     -- Columns of bytes come as one value each, all rows behind each other, because an array costs the client a multiple:
-    -- `*_ends` says where each row ends, a hash has 32 bytes, a key 16 (zeros: none), a kind one, its place in the names.
-    event_accounts text[], event_kinds bytea, type_names text[], kind_names text[],
+    -- `*_ends` says where each row ends, a hash has 32 bytes, a key 16 (zeros: none), the number of a batch or kind one.
+    event_batches bytea, event_accounts text[], event_kinds bytea, type_names text[], kind_names text[],
     event_keys bytea, event_hashes bytea, event_lines bytea, event_ends integer[],
-    account_ids text[], account_positions bigint[], account_dues text[], account_states bytea, account_ends integer[],
+    account_batches bytea, account_ids text[], account_positions bigint[], account_dues text[],
+    account_states bytea, account_ends integer[],
     -- The first `items_created` items are new, the others exist.
-    items_created integer, item_accounts text[], item_kinds text[], item_ids text[], item_dues text[],
+    items_created integer, item_batches bytea, item_accounts text[], item_kinds text[], item_ids text[], item_dues text[],
     item_states bytea, item_ends integer[],
     absent_keys bytea[],
-    out outcome text, out head_position bigint, out head_hash bytea, out head_recorded_at timestamptz, out keys bytea[]
+    out outcome text, out keys bytea[]
 ) language plpgsql security definer set search_path = ledger, pg_temp as $$
 declare
-    added integer := cardinality(event_accounts);
+    batches constant integer := cardinality(partitions);
     no_key constant bytea := decode(repeat('00', 16), 'hex');
+    earliest constant timestamptz := (select min(r) from unnest(recorded_ats) as r);
+    changed integer;
     violated text;
 begin
-    if in_recorded_at > clock_timestamp() + interval '5 seconds' then
-        outcome := 'clock_skew';
+    if (select max(r) from unnest(recorded_ats) as r) > clock_timestamp() + interval '5 seconds' then
+        outcome := case when batches = 1 then 'clock_skew' else 'separately' end;
         return;
     end if;
     begin
+        perform from heads h where h.partition = any (partitions) order by h.partition for update;
+
         update heads h
-        set position = expected_position + added,
-            hash = substring(event_hashes, added * 32 - 31, 32),
-            recorded_at = in_recorded_at
-        where h.partition = in_partition and h.position = expected_position and h.hash = expected_hash
-          and h.recorded_at <= in_recorded_at;
-        if not found then
-            select 'stale', h.position, h.hash, h.recorded_at
-            into outcome, head_position, head_hash, head_recorded_at
-            from heads h where h.partition = in_partition;
-            return;
+        set position = b.position + b.added,
+            hash = substring(event_hashes, (b.first + b.added) * 32 - 31, 32),
+            recorded_at = b.recorded_at
+        from unnest(partitions, expected_positions, recorded_ats, event_firsts, event_counts)
+            with ordinality as b (partition, position, recorded_at, first, added, n)
+        where h.partition = b.partition and h.position = b.position and h.recorded_at <= b.recorded_at
+          and h.hash = substring(expected_hashes, b.n::integer * 32 - 31, 32);
+        get diagnostics changed = row_count;
+        if changed < batches then
+            raise exception 'stale' using errcode = 'CL001';
         end if;
 
         insert into events (partition, position, account, type, kind, recorded_at, key, line, hash)
-        select in_partition,
-               expected_position + n,
-               account,
-               type_names[get_byte(event_kinds, n - 1)],
-               kind_names[get_byte(event_kinds, n - 1)],
-               in_recorded_at,
+        select partitions[b], expected_positions[b] + n - event_firsts[b], account,
+               type_names[get_byte(event_kinds, n - 1)], kind_names[get_byte(event_kinds, n - 1)], recorded_ats[b],
                nullif(substring(event_keys, n * 16 - 15, 16), no_key),
-               piece(event_lines, event_ends, n),
-               substring(event_hashes, n * 32 - 31, 32)
-        from (select account, ordinal::integer as n
+               piece(event_lines, event_ends, n), substring(event_hashes, n * 32 - 31, 32)
+        from (select account, ordinal::integer as n, get_byte(event_batches, ordinal::integer - 1) as b
               from unnest(event_accounts) with ordinality as u (account, ordinal)) e;
 
         insert into accounts as a (partition, account, position, state, next_due_at)
-        select in_partition,
-               account,
-               position,
-               piece(account_states, account_ends, n),
-               due::timestamptz
+        select partitions[get_byte(account_batches, n - 1)], account, position,
+               piece(account_states, account_ends, n), due::timestamptz
         from (select account, position, due, ordinal::integer as n
               from unnest(account_ids, account_positions, account_dues)
                   with ordinality as u (account, position, due, ordinal)) e
@@ -143,42 +142,52 @@ begin
         set position = excluded.position,
             state = excluded.state,
             next_due_at = case
-                when a.next_due_at <= in_recorded_at then excluded.next_due_at
+                when a.next_due_at <= earliest then excluded.next_due_at
                 else least(a.next_due_at, excluded.next_due_at)
             end;
 
         insert into items (partition, account, kind, id, due_at, state)
-        select in_partition, account, kind, id, due::timestamptz, piece(item_states, item_ends, n)
+        select partitions[get_byte(item_batches, n - 1)], account, kind, id, due::timestamptz,
+               piece(item_states, item_ends, n)
         from (select account, kind, id, due, ordinal::integer as n
               from unnest(item_accounts, item_kinds, item_ids, item_dues)
                   with ordinality as u (account, kind, id, due, ordinal)
               where ordinal <= items_created) i;
 
         insert into items (partition, account, kind, id, due_at, state)
-        select in_partition, account, kind, id, due::timestamptz, piece(item_states, item_ends, n)
+        select partitions[get_byte(item_batches, n - 1)], account, kind, id, due::timestamptz,
+               piece(item_states, item_ends, n)
         from (select account, kind, id, due, ordinal::integer as n
               from unnest(item_accounts, item_kinds, item_ids, item_dues)
                   with ordinality as u (account, kind, id, due, ordinal)
               where ordinal > items_created) i
         on conflict (partition, account, kind, id) do update
         set due_at = excluded.due_at, state = excluded.state;
-    exception when unique_violation then
-        get stacked diagnostics violated = constraint_name;
-        if violated = 'items_pkey' then
-            outcome := 'known_items';
-        elsif violated = 'events_key' then
-            select 'known_keys', array_agg(e.key) into outcome, keys
-            from events e
-            where e.partition = in_partition
-              and e.key = any (array(select substring(event_keys, n * 16 - 15, 16) from generate_series(1, added) as n));
-        else
-            raise;
-        end if;
-        return;
+    exception
+        when sqlstate 'CL001' then
+            outcome := case when batches = 1 then 'stale' else 'separately' end;
+            return;
+        when unique_violation then
+            get stacked diagnostics violated = constraint_name;
+            if violated not in ('items_pkey', 'events_key') then
+                raise;
+            elsif batches > 1 then
+                outcome := 'separately';
+            elsif violated = 'items_pkey' then
+                outcome := 'known_items';
+            else
+                select 'known_keys', array_agg(e.key) into outcome, keys
+                from events e
+                where e.partition = any (partitions) and e.key = any (array(
+                    select substring(event_keys, n * 16 - 15, 16) from generate_series(1, cardinality(event_accounts)) as n
+                ));
+            end if;
+            return;
     end;
     outcome := 'written';
     if cardinality(absent_keys) > 0 then
-        select array_agg(e.key) into keys from events e where e.partition = in_partition and e.key = any (absent_keys);
+        select array_agg(e.key) into keys
+        from events e where e.partition = any (partitions) and e.key = any (absent_keys);
     end if;
 end $$;
 

@@ -17,7 +17,7 @@ from events.instants import Instant
 from events.recorded import SYSTEM, TYPE_OF, Actor, CommandRef, Line, record
 from service.requests import Outcome, Request
 from service.snapshots import encode
-from service.store.log import AccountRow, Batch, EventRow, Head, ItemRow
+from service.store.batches import AccountRow, Batch, EventRow, Head, ItemRow
 
 Caller = TypeVar("Caller")
 

@@ -20,7 +20,7 @@ from service.requests import Outcome, Request, key_digest
 from service.store.log import Log
 from service.writer import Writer
 
-APPENDS_AT_ONCE = 4
+APPENDS_AT_ONCE = 8
 """How many writers write at the same time: few of them make large batches."""
 
 

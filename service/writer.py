@@ -57,7 +57,8 @@ from service.pending import Group, Pending, aborted
 from service.recall import recall
 from service.requests import Outcome, Request
 from service.snapshots import decode_account, decode_item
-from service.store.log import Batch, Head, KnownItems, KnownKeys, Log, Stale, Written
+from service.store.batches import Appended, Batch, Head, KnownItems, KnownKeys, Stale, Written
+from service.store.log import Log
 
 BATCH_COMMANDS_MAX = 200
 DECIDING_SECONDS_MAX = 0.0005
@@ -77,7 +78,7 @@ class Step:
 
     attempt: Attempt[Pending]
     todo: list[Pending]
-    appending: asyncio.Task[Written | Stale | KnownKeys | KnownItems] | None = None
+    appending: asyncio.Task[Appended] | None = None
 
 
 class Writer:
@@ -352,14 +353,14 @@ class Writer:
         await self._decide(attempt, todo)
         return Step(attempt, todo)
 
-    async def _send(self, step: Step) -> asyncio.Task[Written | Stale | KnownKeys | KnownItems]:
+    async def _send(self, step: Step) -> asyncio.Task[Appended]:
         """Start to append a step, and see its bytes leave before anything else keeps the loop busy."""
         step.appending = asyncio.create_task(self._commit(step.attempt))
         for _ in range(2):  # the task starts in the first turn of the loop, the transport writes in the second
             await asyncio.sleep(0)
         return step.appending
 
-    async def _commit(self, attempt: Attempt[Pending]) -> Written | Stale | KnownKeys | KnownItems:
+    async def _commit(self, attempt: Attempt[Pending]) -> Appended:
         absent = [pending.digest for pending, _ in attempt.refused if pending.digest is not None]
         batch = attempt.batch(absent)
         if batch.events:
@@ -486,11 +487,11 @@ class Writer:
         state = self._state(attempt, account)
         return {} if state is None else state.known  # type: ignore[return-value]  # filled with decoded items only
 
-    async def _append(self, batch: Batch) -> Written | Stale | KnownKeys | KnownItems:
+    async def _append(self, batch: Batch) -> Appended:
         """Append; an unknown outcome is settled by sending the same batch again at the same head."""
         unsure = False
 
-        async def send() -> Written | Stale | KnownKeys | KnownItems:
+        async def send() -> Appended:
             nonlocal unsure
             try:
                 result = await self._store.append(batch)

@@ -10,23 +10,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 import asyncpg
 
 from events.account import Key
 from events.instants import Instant, instant, moment
-from service.outages import ClockSkew, Unavailable
+from service.outages import Unavailable
+from service.store.appending import Appender
+from service.store.batches import Appended, Batch, Head
 from service.store.statements import statements
 
 _SQL = statements("log.sql")
 
 CONNECTIONS = 8
 COMMAND_TIMEOUT_SECONDS = 10.0
-NO_KEY = bytes(16)
 NO_LEDGER = "the database has no ledger; run `credit-ledger migrate`"
 BROKEN = (
     OSError,
@@ -50,82 +50,6 @@ if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
     Lent = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
     Pool = asyncpg.Pool[asyncpg.Record]
-
-
-class Head(NamedTuple):
-    """Where a partition ends: the position and hash (hex) of its last line, and the latest instant recorded."""
-
-    position: int
-    hash: str
-    recorded_at: Instant
-
-
-class EventRow(NamedTuple):
-    """One line to append, with the columns that find it again."""
-
-    account: str
-    type: str
-    kind: str
-    key: bytes | None
-    line: bytes
-    hash: bytes
-
-
-class AccountRow(NamedTuple):
-    """The snapshot of an account after the batch."""
-
-    account: str
-    position: int
-    state: bytes
-    due_at: Instant | None
-
-
-class ItemRow(NamedTuple):
-    """A hold, consumption or ended grant after the batch."""
-
-    account: str
-    kind: str
-    id: str
-    due_at: Instant | None
-    state: bytes
-    created: bool
-
-
-@dataclass(slots=True)
-class Batch:
-    """What is appended at once; `absent_keys` are the keys of refused commands, looked up on the way."""
-
-    partition: int
-    head: Head
-    recorded_at: Instant
-    events: list[EventRow] = field(default_factory=list[EventRow])
-    accounts: list[AccountRow] = field(default_factory=list[AccountRow])
-    items: list[ItemRow] = field(default_factory=list[ItemRow])
-    absent_keys: list[bytes] = field(default_factory=list[bytes])
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """The batch is in the log; `known` are those of its absent keys that the log has after all."""
-
-    known: frozenset[bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class Stale:
-    """The head is another one; nothing was written by this call."""
-
-
-@dataclass(frozen=True, slots=True)
-class KnownKeys:
-    """Some keys of the batch are in the log already; nothing was written."""
-
-    keys: frozenset[bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class KnownItems:
-    """An item that the batch creates exists already; nothing was written."""
 
 
 class Loaded(NamedTuple):
@@ -163,37 +87,6 @@ def _moment(at: Instant | None) -> datetime | None:
     return None if at is None else moment(at)
 
 
-def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[tuple[Any, ...]]:
-    return list(zip(*rows, strict=True)) if rows else [()] * width
-
-
-def _packed(pieces: Sequence[bytes]) -> tuple[bytes, list[int]]:
-    """Return pieces behind each other, and where each ends, as `ledger.piece` cuts them again."""
-    return b"".join(pieces), list(accumulate(map(len, pieces), initial=0))
-
-
-def _event_columns(rows: Sequence[EventRow]) -> tuple[object, ...]:
-    accounts, types, kinds, keys, lines, hashes = _columns(rows, 6)
-    type_of = dict(zip(kinds, types, strict=True))
-    number = {kind: n for n, kind in enumerate(type_of, start=1)}
-    return (
-        *(accounts, bytes([number[kind] for kind in kinds]), list(type_of.values()), list(type_of)),
-        *(b"".join([key or NO_KEY for key in keys]), b"".join(hashes), *_packed(lines)),
-    )
-
-
-def _account_columns(rows: Sequence[AccountRow]) -> tuple[object, ...]:
-    ids, positions, states, dues = _columns(rows, 4)
-    return ids, positions, dues, *_packed(states)
-
-
-def _item_columns(rows: Sequence[ItemRow]) -> tuple[object, ...]:
-    created = [row for row in rows if row.created]
-    changed = [row for row in rows if not row.created]
-    accounts, kinds, ids, dues, states, _ = _columns([*created, *changed], 6)
-    return len(created), accounts, kinds, ids, dues, *_packed(states)
-
-
 async def _keep(_connection: object) -> None:
     """Reset nothing between two uses: every statement stands alone, and a reset would cost a round trip each."""
 
@@ -206,6 +99,7 @@ class Log:
         self._kept: list[Lent] = []
         """At hand for appends: to borrow a connection and give it back costs as much as a short append."""
         self._kept_max = kept_max
+        self._appender = Appender(self._appending)
 
     @classmethod
     async def connect(cls, database_url: str, *, connections: int = CONNECTIONS) -> Log:
@@ -283,33 +177,9 @@ class Log:
             raise LookupError(NO_LEDGER)
         return row["id"], row["partitions"]
 
-    async def append(self, batch: Batch) -> Written | Stale | KnownKeys | KnownItems:
+    async def append(self, batch: Batch) -> Appended:
         """Append a batch if the head is the one it expects; raises Unavailable (outcome open) and ClockSkew."""
-        async with self._appending() as connection:
-            row = await connection.fetchrow(
-                _SQL["append"],
-                batch.partition,
-                batch.head.position,
-                bytes.fromhex(batch.head.hash),
-                moment(batch.recorded_at),
-                *_event_columns(batch.events),
-                *_account_columns(batch.accounts),
-                *_item_columns(batch.items),
-                batch.absent_keys,
-            )
-        assert row is not None  # noqa: S101 - a function call returns one row
-        known = frozenset[bytes](row["keys"] or ())
-        match row["outcome"]:
-            case "written":
-                return Written(known)
-            case "known_keys":
-                return KnownKeys(known)
-            case "known_items":
-                return KnownItems()
-            case "clock_skew":
-                raise ClockSkew("this machine's clock is more than 5 s ahead of the database's")
-            case _:
-                return Stale()
+        return await self._appender.append(batch)
 
     async def head(self, partition: int) -> Head:
         """Return where a partition ends."""

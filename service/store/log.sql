@@ -1,8 +1,9 @@
 -- name: append
 -- The only write there is; see ledger.append.
-select outcome, head_position, head_hash, head_recorded_at, keys
+select outcome, keys
 from ledger.append(
-    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25,
+    $26, $27, $28, $29, $30
 )
 
 -- name: head

@@ -6,7 +6,7 @@ from hashlib import sha256
 
 from events.instants import Instant, instant
 from events.recorded import GENESIS
-from service.store.log import AccountRow, Batch, EventRow, Head, ItemRow
+from service.store.batches import AccountRow, Batch, EventRow, Head, ItemRow
 
 PARTITION = 3
 START = Head(0, GENESIS, instant(datetime.fromtimestamp(0, UTC)))

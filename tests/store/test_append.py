@@ -11,7 +11,8 @@ import pytest
 
 from events.instants import Instant, instant
 from service.outages import ClockSkew
-from service.store.log import AccountRow, Batch, Head, KnownItems, KnownKeys, Log, Stale, Written
+from service.store.batches import AccountRow, Batch, Head, KnownItems, KnownKeys, Stale, Written
+from service.store.log import Log
 from tests.servers import execute
 from tests.store.batches import PARTITION, START, after, ago, batch, item, lines
 
@@ -211,3 +212,36 @@ async def test_the_next_due_instant_is_only_made_earlier_until_it_passed(log: Lo
     assert await kept(at[3], at[8]) == at[8], "it passed, in the very instant"
     assert await kept(at[9], None) is None, "it passed, and nothing is due any more"
     await connection.close()
+
+
+async def test_batches_of_several_partitions_share_a_statement_and_one_that_is_stale_stops_no_other(
+    log: Log, database_url: str
+) -> None:
+    before = batch(partition=2)
+    assert await log.append(before) == WRITTEN
+    batches = [batch(partition=partition) for partition in (1, 2, 3)]
+    batches[2] = whole_batch(partition=3)
+    waiting = asyncio.create_task(log.append(batch(partition=4)))
+    results = await asyncio.gather(*(log.append(each) for each in batches))
+    assert results == [WRITTEN, Stale(), WRITTEN]
+    assert await waiting == WRITTEN
+    found = await stored(database_url)
+    assert [row[:2] for row in found["events"]] == [(1, 1), (2, 1), (3, 1), (3, 2), (3, 3), (4, 1)]
+    assert {row[0] for row in found["items"]} == {3}
+
+
+async def test_of_many_batches_at_once_each_learns_of_its_own_keys(log: Log) -> None:
+    for partition in (1, 3):
+        assert (
+            await log.append(batch(partition=partition, events=lines(0, 1, keys=[bytes([partition]) * 16]))) == WRITTEN
+        )
+    heads = {partition: await log.head(partition) for partition in range(1, 9)}
+    batches = [
+        batch(heads[partition], partition=partition, events=lines(heads[partition].position, 1), absent_keys=[key])
+        for partition in heads
+        for key in [bytes([partition]) * 16]
+    ]
+    results = await asyncio.gather(*(log.append(each) for each in batches))
+    assert results == [
+        Written(frozenset({bytes([partition]) * 16} if partition in (1, 3) else ())) for partition in heads
+    ]

@@ -5,7 +5,8 @@ from collections.abc import AsyncGenerator
 import asyncpg
 import pytest
 
-from service.store.log import Log, Written
+from service.store.batches import Written
+from service.store.log import Log
 from tests.store.batches import batch
 
 TABLES = ["identity", "heads", "events", "accounts", "items", "migrations", "catalogs", "activations"]

@@ -16,7 +16,8 @@ from random import Random
 import msgspec
 
 from service.ledger import Ledger
-from service.store.log import Batch, KnownItems, KnownKeys, Log, Stale, Written
+from service.store.batches import Batch, KnownItems, KnownKeys, Stale, Written
+from service.store.log import Log
 from tests.writer.asking import CATALOG, Said, Wish, said
 from tests.writer.load import Customer, insist
 
