@@ -29,8 +29,9 @@ LEFTOVER_SECONDS_MAX = 60.0
 OWNER_SECONDS_MAX = 2.0
 # A server that replays gigabytes of its log after a crash is starting, not stuck.
 START_SECONDS_MAX = 300.0
-# How a server is asked to stop: cleanly, then at once, then by force; with the seconds that each may take.
-STOPS = ((signal.SIGINT, 60.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 10.0))
+# How a server is asked to stop: cleanly, then at once, then by force; with the seconds that each may take. Twice cleanly,
+# because a program started by a background job of a shell ignores SIGINT until `launch.py` has set that right.
+STOPS = ((signal.SIGINT, 1.0), (signal.SIGINT, 59.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 10.0))
 KEEP_USER = (-1, -1)
 
 
