@@ -12,8 +12,10 @@ import dataclasses
 import inspect
 import re
 import sys
+import tomllib
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -24,6 +26,7 @@ from service.http.routes import ROUTES
 from service.settings import PREFIX, Settings, UpSettings
 
 FOLDER = Path(__file__).parent / "reference"
+RULES = Path(__file__).parent / "rules.toml"
 NOTICE = "<!-- Written by docs/generate.py; change the code, not this page. -->"
 
 
@@ -143,6 +146,29 @@ def configuration_page() -> str:
     )
 
 
+def semantics_page() -> str:
+    """Every rule of the domain with the tests that hold it, from docs/rules.toml."""
+    content = tomllib.loads(RULES.read_text(encoding="utf-8"))
+    rules: list[dict[str, Any]] = content["rules"]
+    head = (
+        f"# The rules, and the tests that hold them\n\n{len(rules)} rules in the words of this ledger, by the sections of its"
+        " semantics. `tests/test_rules.py` checks that each has a test and that each test is there."
+    )
+    parts = [head]
+    for section, title in content["sections"].items():
+        own = [rule for rule in rules if str(rule["section"]) == section]
+        rows = [
+            (
+                f"{section}.{number}",
+                rule["says"],
+                "<br>".join(f"`{test.removeprefix('tests/')}`" for test in rule["tests"]),
+            )
+            for number, rule in enumerate(own, 1)
+        ]
+        parts.append(f"## {section}. {title}\n\n{table(('', 'rule', 'tests, below `tests/`'), rows)}")
+    return "\n\n".join(parts)
+
+
 SETTINGS = {
     "database_url": "PostgreSQL, as a URL",
     "nats_url": "NATS, as a URL, several with commas; without it HTTP serves alone",
@@ -164,6 +190,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "commands.md": commands_page,
     "events.md": events_page,
     "configuration.md": configuration_page,
+    "semantics.md": semantics_page,
 }
 
 

@@ -247,7 +247,7 @@ def _begin(draft: Draft, command: ChangePlan, terms: Terms) -> None:
     """Change the plan of an account whose period is over: the period that contains now begins with it."""
     period, missed = period_after(draft.state.account, terms, draft.now)
     payment = _payment(draft, command, period)
-    to = Turn(terms, period, missed)
+    to = Turn(terms, period, missed, draft.catalog)
     turn(draft, to, "changed", payment=payment, reference=command.reference, reason=command.reason)
 
 

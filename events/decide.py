@@ -35,6 +35,7 @@ from events.draft import Draft
 from events.due import apply_due
 from events.errors import CommandExpired
 from events.facts import Fact
+from events.history import NO_HISTORY, History
 from events.instants import Instant
 from events.payments import Paid
 
@@ -58,12 +59,15 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
         return not self.free and self.counted is None
 
 
-def decide(state: State, command: Command, now: Instant, catalog: Catalog, new_id: str) -> Decision:
+def decide(
+    state: State, command: Command, now: Instant, catalog: Catalog, new_id: str, history: History = NO_HISTORY
+) -> Decision:
     """Judge `command` at `now`; raises Refusal, or Missing when the state lacks an item that the rules need.
 
-    `new_id` becomes the id of what the command creates and names none for.
+    `new_id` becomes the id of what the command creates and names none for. `history` has the catalogs before `catalog`,
+    for renewals that were due while one of them was in force.
     """
-    draft = Draft(state, now, catalog, new_id)
+    draft = Draft(state, now, catalog, new_id, history)
     apply_due(draft)
     due = draft.facts
     draft.facts = []
@@ -111,8 +115,8 @@ def _judge(draft: Draft, command: Command) -> bool | Paid:  # noqa: C901 - one c
     return False
 
 
-def due_facts(state: State, now: Instant, catalog: Catalog) -> tuple[State, list[Fact]]:
+def due_facts(state: State, now: Instant, catalog: Catalog, history: History = NO_HISTORY) -> tuple[State, list[Fact]]:
     """Return the account as a read at `now` sees it, with the facts that are due and not yet written."""
-    draft = Draft(state, now, catalog, "")
+    draft = Draft(state, now, catalog, "", history)
     apply_due(draft)
     return draft.state, draft.facts

@@ -7,6 +7,9 @@ happened.
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
+
 from msgspec.structs import replace
 
 from events.account import ZERO, State
@@ -14,6 +17,7 @@ from events.catalog import Catalog, Plan
 from events.errors import InvalidRequest
 from events.evolve import apply
 from events.facts import FIGURE_MAX, Consumed, Data, Fact, Figures, Kind, Refunded, Reserved
+from events.history import NO_HISTORY, History
 from events.instants import Instant
 
 LEDGER = "ledger"
@@ -23,14 +27,20 @@ _OF_HOLDS = (Consumed, Refunded, Reserved)
 
 
 class Draft:
-    """The decision in the making: its state, its instant, the catalog in force, and an id that nobody else has."""
+    """The decision in the making: its state, its instant, the catalog in force, and an id that nobody else has.
 
-    __slots__ = ("catalog", "facts", "new_id", "now", "state")
+    `history` has the catalogs that were in force before, for what is decided later than it holds.
+    """
 
-    def __init__(self, state: State, now: Instant, catalog: Catalog, new_id: str) -> None:
+    __slots__ = ("catalog", "facts", "history", "new_id", "now", "state")
+
+    def __init__(
+        self, state: State, now: Instant, catalog: Catalog, new_id: str, history: History = NO_HISTORY
+    ) -> None:
         self.state = state.fork()
         self.now = now
         self.catalog = catalog
+        self.history = history
         self.new_id = new_id
         self.facts: list[Fact] = []
 
@@ -58,6 +68,15 @@ class Draft:
             consumption = self.state.consumption(data.consumption_id)
             data = replace(data, refunded=consumption.refunded if consumption else 0)
         return data
+
+    @contextmanager
+    def under(self, catalog: Catalog) -> Generator[None]:
+        """Let another catalog be in force for a while."""
+        present, self.catalog = self.catalog, catalog
+        try:
+            yield
+        finally:
+            self.catalog = present
 
     def figures(self, unit: str) -> Figures:
         """Return the balance of a unit as it stands now."""

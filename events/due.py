@@ -48,7 +48,8 @@ def _happen(draft: Draft, instant: Instant, rank: int, item_id: str) -> None:
 def _turn(draft: Draft) -> None:
     to = due_turn(draft)
     if to is not None:
-        turn(draft, to, system=True)
+        with draft.under(to.catalog):
+            turn(draft, to, system=True)
 
 
 def _know_holds(state: State, now: Instant) -> None:

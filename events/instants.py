@@ -96,6 +96,11 @@ def _shifted(whole_second: str, seconds: int) -> str:
     return moved.isoformat()
 
 
+def just_before(i: Instant) -> Instant:
+    """Return the last instant before another one."""
+    return instant(moment(i) - timedelta(microseconds=1))
+
+
 def _in_utc(moment: datetime) -> datetime:
     """Return an aware datetime in UTC."""
     if moment.utcoffset() is None:

@@ -15,13 +15,14 @@ from decimal import ROUND_FLOOR, Decimal
 from typing import NamedTuple
 
 from events.account import Account
+from events.catalog import Catalog
 from events.commands import Renew
 from events.credits import credit, end, revoke, take_back
 from events.draft import Draft
 from events.errors import InvalidRequest, PeriodPassed
 from events.facts import AuditValue, Payment, PlanChangedKind, Terms
 from events.grants import Grant, allocations, draw
-from events.instants import Instant, moment, plus
+from events.instants import Instant, just_before, moment, plus
 from events.payments import Paid, by_period, by_reference
 from events.periods import boundary, period_at
 from events.plans import (
@@ -41,11 +42,12 @@ AHEAD_SECONDS_MAX = 3 * DAY_SECONDS
 
 
 class Turn(NamedTuple):
-    """Where a renewal leads: the terms and the period from there on, and how many boundaries it passes over."""
+    """Where a renewal leads: the terms and the period from there on, how many boundaries it passes over, the catalog."""
 
     terms: Terms
     period: Period
     missed: int
+    catalog: Catalog
 
 
 def next_terms(draft: Draft) -> Terms:
@@ -59,9 +61,13 @@ def period_after(account: Account, terms: Terms, at: Instant) -> tuple[Period, i
 
     Also returns how many boundaries lie between them. Another interval begins its own grid where the period ends.
     """
-    interval = terms.policies.interval
-    anchor = account.anchor if interval == account.terms.policies.interval else account.period_end
-    first, number = period_at(anchor, interval, account.period_end), period_at(anchor, interval, at)
+    return _follows(present_period(account), account.terms.policies.interval, terms.policies.interval, at)
+
+
+def _follows(last: Period, before: str, interval: str, at: Instant) -> tuple[Period, int]:
+    """Return the period that contains `at`, after the `last` one of the grid `before`, and how many lie between."""
+    anchor = last.anchor if interval == before else last.end
+    first, number = period_at(anchor, interval, last.end), period_at(anchor, interval, at)
     period = Period(anchor, boundary(anchor, interval, number), boundary(anchor, interval, number + 1))
     return period, number - first
 
@@ -77,11 +83,30 @@ def due_turn(draft: Draft) -> Turn | None:
 
 
 def next_turn(draft: Draft) -> Turn:
-    """Return what the next renewal will be, if nothing else happens before it."""
+    """Return what the next renewal will be, if nothing else happens before it.
+
+    Each boundary that it passes belongs to the catalog that was in force then; so it leads to where an account would be
+    that was renewed at every one of them.
+    """
     account = draft.state.account
-    terms = next_terms(draft)
-    goal = max(draft.now, account.period_end) if terms.policies.renewal == "auto" else account.period_end
-    return Turn(terms, *period_after(account, terms, goal))
+    terms, period = account.pending or account.terms, present_period(account)
+    interval, missed = account.terms.policies.interval, -1
+    while True:
+        catalog = draft.history.at(period.end, draft.catalog)
+        with draft.under(catalog):
+            terms = in_force(draft, terms)
+        by_itself = terms.policies.renewal == "auto"
+        goal = max(_last_under(draft, period.end), period.end) if by_itself else period.end
+        period, passed = _follows(period, interval, terms.policies.interval, goal)
+        interval, missed = terms.policies.interval, missed + 1 + passed
+        if not by_itself or period.end > draft.now:
+            return Turn(terms, period, missed, catalog)
+
+
+def _last_under(draft: Draft, instant: Instant) -> Instant:
+    """Return the last instant until now at which the catalog was in force that was at `instant`."""
+    until = draft.history.next_after(instant)
+    return draft.now if until is None or until > draft.now else just_before(until)
 
 
 def turn(
@@ -201,7 +226,9 @@ def reopen(draft: Draft, *, reason: str | None = None) -> None:
     terms = next_terms(draft)
     start = draft.now
     period = Period(start, start, boundary(start, terms.policies.interval, 1))
-    turn(draft, Turn(terms, period, 1), payment=Payment(reference=None, period_start=start), reason=reason)
+    turn(
+        draft, Turn(terms, period, 1, draft.catalog), payment=Payment(reference=None, period_start=start), reason=reason
+    )
 
 
 # -- payments ------------------------------------------------------------------------------------------------------
@@ -253,7 +280,7 @@ def _renew_late(draft: Draft, command: Renew) -> Paid | None:
     if start > period.start:
         raise InvalidRequest.at("period_start", f"the period of {period.start} is to be paid first")
     payment = Payment(reference=command.reference, period_start=start)
-    turn(draft, Turn(terms, period, missed), payment=payment, reference=command.reference)
+    turn(draft, Turn(terms, period, missed, draft.catalog), payment=payment, reference=command.reference)
     return None
 
 

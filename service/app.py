@@ -105,8 +105,8 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
                     f"set {PREFIX}PARTITIONS={partitions}"
                 )
             stored = StoredCatalogs(log)
-            activation, catalog = await _catalog_of(settings, stored)
-            ledger = await Ledger.open(log, catalog)
+            activation, catalog, history = await _catalog_of(settings, stored)
+            ledger = await Ledger.open(log, catalog, history)
         stack.push_async_callback(_drain, ledger)
         follower = Follower(ledger, stored, activation.number)
         sweeper = Sweeper(ledger)

@@ -16,12 +16,16 @@ import logging
 from pathlib import Path
 from typing import NamedTuple
 
+from events import history
 from events.catalog import Catalog, InvalidCatalog, parse_catalog
+from events.history import History
 from service.ledger import Ledger
 from service.outages import Outage
 from service.store.catalogs import Activated, Activation, StoredCatalog, StoredCatalogs
 
 POLL_SECONDS = 1.0
+HISTORY_MAX = 100
+"""How many activations a process knows; a renewal that was due before the oldest of them uses that."""
 BY_START = "start"
 """Who activated a catalog that came with a process's settings."""
 
@@ -37,6 +41,7 @@ class InForce(NamedTuple):
 
     activation: Activation
     catalog: Catalog
+    history: History
 
 
 def read_source(path: Path) -> tuple[Catalog, str]:
@@ -79,7 +84,23 @@ async def in_force(stored: StoredCatalogs) -> InForce:
         raise CatalogRefused(
             "no catalog is in force: bring one into force with `credit-ledger catalog activate catalog.toml`"
         )
-    return InForce(newest[0], parse_stored(newest[1]))
+    catalog = parse_stored(newest[1])
+    return InForce(newest[0], catalog, await _history(stored, catalog))
+
+
+async def _history(stored: StoredCatalogs, catalog: Catalog) -> History:
+    """Return the last activations; one whose catalog this release cannot read is as if it had not been."""
+    read: dict[str, Catalog] = {catalog.version: catalog}
+    entries: list[history.Activation] = []
+    for at, each in reversed(await stored.past(HISTORY_MAX)):
+        try:
+            if each.version not in read:
+                read[each.version] = parse_stored(each)
+        except CatalogRefused as refused:
+            _log.warning("renewals that were due under it use another one: %s", refused)
+            continue
+        entries.append(history.Activation(at, read[each.version]))
+    return History(entries)
 
 
 async def settle(stored: StoredCatalogs, path: Path) -> InForce:
@@ -125,8 +146,8 @@ class Follower:
         newest = await self._stored.newest()
         if newest is None or newest == self.number:
             return
-        activation, catalog = await in_force(self._stored)
-        self._ledger.catalog = catalog
+        activation, catalog, past = await in_force(self._stored)
+        self._ledger.catalog, self._ledger.history = catalog, past
         self.number = activation.number
         _log.info("catalog %s is in force since %s", catalog.version, activation.activated_at)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 
 from events.catalog import Catalog
+from events.history import NO_HISTORY, History
 from events.instants import Instant, instant
 from events.partition import partition_of
 from events.payments import Paid
@@ -39,24 +40,40 @@ class Ledger:
         ledger_id: str,
         partitions: int,
         catalog: Catalog,
+        history: History = NO_HISTORY,
         clock: Callable[[], Instant] = system_clock,
     ) -> None:
         self.id = ledger_id
         self.partitions = partitions
         self.catalog = catalog
+        self.history = history
         self.clock = clock
         self.log = log
         turns = asyncio.Semaphore(APPENDS_AT_ONCE)
         self._writers = [
-            Writer(partition, log, turns=turns, catalog=lambda: self.catalog, clock=clock, new_id=new_id)
+            Writer(
+                partition,
+                log,
+                turns=turns,
+                catalog=lambda: (self.catalog, self.history),
+                clock=clock,
+                new_id=new_id,
+            )
             for partition in range(partitions)
         ]
 
     @classmethod
-    async def open(cls, log: Log, catalog: Catalog, *, clock: Callable[[], Instant] = system_clock) -> Ledger:
+    async def open(
+        cls,
+        log: Log,
+        catalog: Catalog,
+        history: History = NO_HISTORY,
+        *,
+        clock: Callable[[], Instant] = system_clock,
+    ) -> Ledger:
         """Open the ledger that the database holds; raises Unavailable, and LookupError when it was never migrated."""
         ledger_id, partitions = await log.identity()
-        return cls(log, ledger_id=ledger_id, partitions=partitions, catalog=catalog, clock=clock)
+        return cls(log, ledger_id=ledger_id, partitions=partitions, catalog=catalog, history=history, clock=clock)
 
     def partition(self, account: str) -> int:
         """Return the partition of an account."""

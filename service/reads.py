@@ -62,6 +62,11 @@ class Reads:
     def _catalog(self) -> Catalog:
         return self._ledger.catalog
 
+    def _due_facts(self, state: State, at: Instant) -> State:
+        """Return the account with what is due at an instant, under the catalogs that were in force until then."""
+        history = self._ledger.history
+        return due_facts(state, at, history.at(at, self._catalog), history)[0]
+
     async def answer(self, name: str, query: Query) -> tuple[int, View]:
         """Return the status and the answer of the query `name`; raises Refusal and Outage."""
         match query:
@@ -112,7 +117,8 @@ class Reads:
             as_of = self._ledger.clock()
             state = await self.state(query.account, as_of)
         account = state.account
-        limits = capacity_limits(Draft(state, as_of, self._catalog, ""))
+        catalog = self._ledger.history.at(as_of, self._catalog)
+        limits = capacity_limits(Draft(state, as_of, catalog, ""))
         token = f"{self._ledger.partition(account.id)}-{account.position}"
         if isinstance(query, AccountQuery):
             view = account_view(account, limits, as_of=as_of, token=token)
@@ -130,7 +136,7 @@ class Reads:
         now = self._ledger.clock()
         snapshot = await self._snapshots.read(self._ledger.partition(query.account), query.account)
         state = State.unknown(query.account) if snapshot is None else await self._settled(snapshot, now)
-        verdict = check(Draft(state, now, self._catalog, "check"), query)
+        verdict = check(Draft(state, now, self._catalog, "check", self._ledger.history), query)
         return verdict_view(query.account, verdict)
 
     async def state(self, account: str, now: Instant | None = None) -> State:
@@ -146,7 +152,7 @@ class Reads:
         if snapshot.due_at is None or now < snapshot.due_at:
             return state
         try:
-            return due_facts(state, now, self._catalog)[0]
+            return self._due_facts(state, now)
         except Missing:
             partition = self._ledger.partition(snapshot.id)
             for row in await self._log.load(partition, [], [], {snapshot.id: now}):
@@ -154,7 +160,7 @@ class Reads:
                     state.known["work", row.id] = decode_item(row.state)
                 elif row.what == "next_due":
                     state.holds_due = (now, row.due_at)
-            return due_facts(state, now, self._catalog)[0]
+            return self._due_facts(state, now)
 
     async def _state_at(self, account: str, at: Instant) -> State:
         """Return an account as a read at a past instant saw it: the fold until then, and what was due."""
@@ -173,7 +179,7 @@ class Reads:
             await asyncio.sleep(0)
         if not state.exists:
             raise not_found(account)
-        return due_facts(state, at, self._catalog)[0]
+        return self._due_facts(state, at)
 
     async def _reach(self, account: str, token: str | None) -> None:
         """Wait until this reader has what the token stands for, 2 s at most."""

@@ -46,6 +46,7 @@ from events.commands import (
 )
 from events.decide import Decision, decide
 from events.errors import IdempotencyMismatch, Refusal
+from events.history import History
 from events.instants import Instant
 from events.payments import by_reference
 from events.recorded import SYSTEM
@@ -90,7 +91,7 @@ class Writer:
         log: Log,
         *,
         turns: asyncio.Semaphore,
-        catalog: Callable[[], Catalog],
+        catalog: Callable[[], tuple[Catalog, History]],
         clock: Callable[[], Instant],
         new_id: Callable[[], str],
     ) -> None:
@@ -381,7 +382,7 @@ class Writer:
 
     async def _decide(self, attempt: Attempt[Pending], todo: list[Pending]) -> None:
         """Decide all commands, those of one account in their order; load what is missing as often as it takes."""
-        catalog = self._catalog()
+        catalogs = self._catalog()
         while todo:
             missing = Needs()
             later: list[Pending] = []
@@ -398,7 +399,7 @@ class Writer:
                     later.append(pending)
                     continue
                 try:
-                    self._judge(attempt, pending, state, catalog)
+                    self._judge(attempt, pending, state, *catalogs)
                 except Missing as error:
                     missing.items(command, error)
                     later.append(pending)
@@ -409,14 +410,16 @@ class Writer:
                 await self._load(attempt, missing)
             todo = later
 
-    def _judge(self, attempt: Attempt[Pending], pending: Pending, state: State, catalog: Catalog) -> None:
+    def _judge(
+        self, attempt: Attempt[Pending], pending: Pending, state: State, catalog: Catalog, history: History
+    ) -> None:
         """Decide a command, and with the first one of a group all of it; raises Missing."""
         try:
             if pending.group is None:
-                decision = decide(state, pending.request.command, attempt.now, catalog, pending.new_id)
+                decision = decide(state, pending.request.command, attempt.now, catalog, pending.new_id, history)
                 self._accept(attempt, pending, decision)
             elif pending is pending.group.members[0]:
-                self._judge_together(attempt, pending.group, state, catalog)
+                self._judge_together(attempt, pending.group, state, catalog, history)
         except Missing:
             raise
         except Refusal as refusal:
@@ -433,14 +436,16 @@ class Writer:
         else:
             attempt.accept(pending, decision, request, pending.digest)
 
-    def _judge_together(self, attempt: Attempt[Pending], group: Group, state: State, catalog: Catalog) -> None:
+    def _judge_together(
+        self, attempt: Attempt[Pending], group: Group, state: State, catalog: Catalog, history: History
+    ) -> None:
         """Decide the commands of a group on top of each other; when one may not be, none was. Raises Missing."""
         before = attempt.mark(state.account.id)
         state = state.apart()
         member = group.members[0]
         try:
             for member in group.members:
-                decision = decide(state, member.request.command, attempt.now, catalog, member.new_id)
+                decision = decide(state, member.request.command, attempt.now, catalog, member.new_id, history)
                 self._accept(attempt, member, decision)
                 state = decision.state
                 state.settle()

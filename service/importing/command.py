@@ -76,8 +76,8 @@ def import_command(
     async def work() -> None:
         async with log_at_hand(settings, data, connections=CONNECTIONS) as (log, _):
             stored = StoredCatalogs(log)
-            activation, catalog = await in_force(stored)
-            ledger = await Ledger.open(log, catalog)
+            activation, catalog, history = await in_force(stored)
+            ledger = await Ledger.open(log, catalog, history)
             follower = Follower(ledger, stored, activation.number)
             follower.start()
             try:

@@ -59,6 +59,14 @@ class StoredCatalogs:
         activation = Activation(row["number"], row["version"], row["hash"], instant(row["activated_at"]), row["by"])
         return activation, StoredCatalog(row["version"], row["hash"], row["source"])
 
+    async def past(self, limit: int) -> list[tuple[Instant, StoredCatalog]]:
+        """Return the last catalogs that came into force with the instant of each, newest first."""
+        async with self._log.connection() as connection:
+            rows = await connection.fetch(_SQL["past"], limit)
+        return [
+            (instant(row["activated_at"]), StoredCatalog(row["version"], row["hash"], row["source"])) for row in rows
+        ]
+
     async def stored(self, version: str) -> StoredCatalog | None:
         """Return a catalog by its version, None when it was never stored."""
         async with self._log.connection() as connection:

@@ -13,6 +13,14 @@ join ledger.catalogs c on c.version = a.version
 order by a.number desc
 limit 1
 
+-- name: past
+-- The last $1 activations with their catalogs, the newest first.
+select a.activated_at, c.version, c.hash, c.source
+from ledger.activations a
+join ledger.catalogs c on c.version = a.version
+order by a.number desc
+limit $1
+
 -- name: stored
 select version, hash, source from ledger.catalogs where version = $1
 

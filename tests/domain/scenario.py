@@ -35,6 +35,7 @@ from events.errors import Refusal
 from events.evolve import evolve, replay
 from events.facts import Data, Fact, PlanChanged
 from events.grants import Grant
+from events.history import NO_HISTORY, Activation, History
 from events.holds import Consumption, Hold
 from events.instants import Instant, plus
 from events.payments import Paid
@@ -56,6 +57,7 @@ class Story:
 
     def __init__(self, catalog: Catalog = SHOP, *, at: Instant = START, thorough: bool = True) -> None:
         self.catalog = catalog
+        self.history = NO_HISTORY
         self.now = at
         self.thorough = thorough
         """Whether everything is checked again after each command, from the first event on, or only at the end."""
@@ -88,6 +90,11 @@ class Story:
         self.catalog = catalog
         return self
 
+    def having_had(self, *catalogs: tuple[str, Catalog]) -> Story:
+        """Let these catalogs have come into force at these instants, the last of them to stay."""
+        self.history = History(Activation(Instant(at), catalog) for at, catalog in catalogs)
+        return self.under(catalogs[-1][1])
+
     # -- what happens ----------------------------------------------------------------------------------------------
 
     def when(self, command: Command) -> Story:
@@ -102,7 +109,7 @@ class Story:
         self._commands += 1
         new_id = f"new{self._commands}"
         before = _copy(self.state)
-        told = judged(self.state, command, self.now, self.catalog, new_id)
+        told = judged(self.state, command, self.now, self.catalog, new_id, self.history)
         cold = self._from_the_store(command, new_id)
         assert _same(told) == _same(cold), "a decision does not depend on how much is in memory"
         assert _copy(self.state) == before, "deciding changes nothing"
@@ -115,7 +122,7 @@ class Story:
     def _from_the_store(self, command: Command, new_id: str) -> Decision | Refusal:
         """Decide with nothing in memory but the snapshot, bringing in what is asked for, as a cold ledger does."""
         if self._snapshot is None:
-            return judged(State.unknown(ACCOUNT), command, self.now, self.catalog, new_id)
+            return judged(State.unknown(ACCOUNT), command, self.now, self.catalog, new_id, self.history)
         state = State(_account.decode(self._snapshot))
         for name in ("reservation_id", "consumption_id"):
             work_id = getattr(command, name, None)
@@ -124,7 +131,7 @@ class Story:
                 self._bring(state, ("work", f"{work_id}:1"))
         while True:
             try:
-                return judged(state, command, self.now, self.catalog, new_id)
+                return judged(state, command, self.now, self.catalog, new_id, self.history)
             except Missing as missing:
                 if not missing.keys and missing.due is None:
                     raise AssertionError("what is missing has a name") from missing
@@ -262,7 +269,7 @@ class Story:
     def read(self) -> State:
         """The account as a read sees it now."""
         assert self._refusal_seen, f"the test did not expect the refusal {self.refusal!r}"
-        return due_facts(self.state, self.now, self.catalog)[0]
+        return due_facts(self.state, self.now, self.catalog, self.history)[0]
 
     def check(self, **asked: Any) -> Verdict:
         """The answer of a check now."""
@@ -315,10 +322,12 @@ def new(catalog: Catalog = SHOP) -> Story:
     return Story(catalog)
 
 
-def judged(state: State, command: Command, now: Instant, catalog: Catalog, new_id: str) -> Decision | Refusal:
+def judged(
+    state: State, command: Command, now: Instant, catalog: Catalog, new_id: str, history: History = NO_HISTORY
+) -> Decision | Refusal:
     """What becomes of a command: a decision or a refusal."""
     try:
-        return decide(state, command, now, catalog, new_id)
+        return decide(state, command, now, catalog, new_id, history)
     except Refusal as refusal:
         return refusal
 

@@ -253,6 +253,12 @@ class TestBodies:
             ("grant", {"amount": 1, "reason": "x" * 501}),
             ("refund", {"consumption_id": "c", "amount": -1}),
             ("change_plan", {}),
+            ("adjust", {"amount": 1}),
+            ("revoke", {"grant_id": "g"}),
+            ("set_status", {"status": "frozen"}),
+            ("set_status", {"status": "asleep", "reason": "tired"}),
+            ("reset_usage", {}),
+            ("renew", {}),
         ],
     )
     def test_what_has_not_the_form_is_refused_never_converted(self, name: str, fields: dict[str, Any]) -> None:

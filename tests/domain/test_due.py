@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from events.decide import due_facts
 from events.instants import plus
 from tests.domain.scenario import Story, given
-from tests.domain.shop import START, consume, direct, granted, refund, release, reserve
+from tests.domain.shop import START, consume, direct, granted, opened, refund, release, reserve
 
 AT_10 = "2026-11-01T10:00:00.000000Z"
 TTL_TO_10 = 30 * 60 - 30  # and 30 s of grace
@@ -59,6 +59,18 @@ def test_at_the_same_instant_holds_end_then_grants_end_then_grants_start_then_by
         "activated:y",
     ]
     assert {instant for instant, _ in told(story)} == {AT_10}
+
+
+def test_the_period_turns_after_holds_end_and_before_grants_do() -> None:
+    story = given(
+        opened("twin"),
+        granted("ends", 5, expires_at="2026-12-01T09:30:00Z"),
+        granted("starts", 5, effective_at="2026-12-01T09:30:00Z"),
+    )
+    story.at("2026-12-01T09:00:00.000000Z").when(reserve(amount=3, ttl_seconds=TTL_TO_10)).then("hold")
+    story.at("2026-12-01T09:30:00.000000Z").when(direct(amount=1))
+    story.then("direct", due=["hold_expired", "renewed", "expired", "plan", "expired", "activated"], available=124)
+    assert [instant for instant, _ in told(story)] == [story.now] * 6
 
 
 def test_what_a_hold_returns_at_the_very_end_of_a_grant_expires_with_it() -> None:

@@ -184,6 +184,12 @@ class TestTheWindow:
             soon = given(opened("p"), granted("g", 10), reserve(amount=6), catalog=shop).after(seconds=329 + seconds)
             soon.when(consume()).then("late", due=["hold_expired"])
 
+    def test_a_new_catalogs_window_acts_at_once(self) -> None:
+        shops = [catalog(f"[plans.p]\nlate_window_hours = {hours}") for hours in (72, 1)]
+        story = given(opened("p"), granted("g", 10), reserve(amount=6), catalog=shops[0]).after(seconds=330 + 3600)
+        story.under(shops[1]).when(consume()).then_refused("reservation_expired")
+        story.under(shops[0]).when(consume()).then("late", due=["hold_expired"])
+
     def test_a_release_is_refused_with_how_it_ended(self) -> None:
         expired().when(release()).then_refused("reservation_finalized", state="expired", charged=0)
 

@@ -8,7 +8,20 @@ import pytest
 
 from events.commands import Command
 from tests.domain.scenario import Story, given
-from tests.domain.shop import consume, direct, extend, granted, refund, release, reserve, revoke
+from tests.domain.shop import (
+    catalog,
+    change_plan,
+    consume,
+    direct,
+    extend,
+    granted,
+    opened,
+    refund,
+    release,
+    renew,
+    reserve,
+    revoke,
+)
 
 SETTLE, RELEASE, EXPIRY = "settle", "release", "expiry"
 
@@ -79,3 +92,52 @@ def test_a_revoke_a_release_and_a_refund_end_the_same_in_any_order(order: tuple[
     story.balance(available=0, reserved=0, debt=0)
     grant = story.bucket("g")
     assert (grant.state, grant.revoked, grant.returned, grant.consumed) == ("revoked", 10, 3, 3)
+
+
+PLANS = catalog(
+    """
+    [plans.auto]
+    allowance.credits = 50
+    rollover = { share = "0.5", cap = 9 }
+    [plans.paid]
+    renewal = "external"
+    allowance.credits = 50
+    rollover = { share = "0.5", cap = 9 }
+    [plans.more]
+    rank = 1
+    allowance.credits = 80
+    """.replace("allowance.credits = 50", "rank = 0\n    allowance.credits = 50")
+)
+END = "2026-12-01T09:30:00.000000Z"
+
+
+@pytest.mark.parametrize("plan", ["auto", "paid"])
+@pytest.mark.parametrize("order", list(permutations(("one", "other", "scheduler"))), ids="-".join)
+def test_two_payments_and_the_scheduler_renew_once(order: tuple[str, ...], plan: str) -> None:
+    """The scheduler writes what is due; with `paid` that is nothing."""
+    story = given(opened(plan), direct(amount=20), catalog=PLANS).at(END)
+    for each in order:
+        story.attempt(change_plan(plan) if each == "scheduler" else renew(each))
+        assert story.refusal is None
+    story.balance(available=59)
+    kinds = [line.event.kind for line in story.log]
+    assert (kinds.count("renewed"), kinds.count("plan")) == (1, 2)
+
+
+@pytest.mark.parametrize("before_the_boundary", [True, False])
+def test_a_payment_before_or_after_the_boundary_leads_to_the_same_balance(before_the_boundary: bool) -> None:
+    story = given(opened("auto"), direct(amount=20), catalog=PLANS)
+    story.at("2026-11-30T00:00:00.000000Z" if before_the_boundary else END).when(renew("one"))
+    story.at(END).when(renew("one")).then_counted_before(reference="one", period_start=END)
+    story.balance(available=59)
+    assert story.read().account.usage["credits"].allowed == 50
+
+
+@pytest.mark.parametrize("commands", list(permutations(("upgrade", "again", "spend"))), ids="-".join)
+def test_two_upgrades_grant_the_difference_once(commands: tuple[str, ...]) -> None:
+    named = {"upgrade": change_plan("more"), "again": change_plan("more", reference="in_7"), "spend": direct(amount=9)}
+    story = given(opened("auto"), catalog=PLANS)
+    for name in commands:
+        story.attempt(named[name])
+        assert story.refusal is None
+    story.balance(available=71)

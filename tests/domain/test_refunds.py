@@ -6,7 +6,19 @@ import pytest
 
 from events.commands import Cost
 from tests.domain.scenario import Story, given
-from tests.domain.shop import change_plan, consume, direct, granted, line, opened, part, refund, release, reserve
+from tests.domain.shop import (
+    catalog,
+    change_plan,
+    consume,
+    direct,
+    granted,
+    line,
+    opened,
+    part,
+    refund,
+    release,
+    reserve,
+)
 
 AT_10 = "2026-11-01T10:00:00.000000Z"
 AT_11 = "2026-11-01T11:00:00.000000Z"
@@ -148,6 +160,15 @@ class TestEndedGrants:
         story.at(A_WEEK_AFTER_11).balance(available=0)
         story.when(refund("c2")).then("consumption", "refund_regrant", due=["expired"], available=4)
         assert story.data("refund_regrant").source_grant_id == regrant
+
+    def test_a_regrant_lasts_as_long_as_its_grant_would_have_when_that_is_longer(self) -> None:
+        """A renewal may end a grant before its time (`clear_bonus`)."""
+        clears = catalog("[plans.p]\nclear_bonus = true")
+        for expires_at in ("2027-06-01T00:00:00.000000Z", None):
+            story = given(opened("p"), granted("g", 5, expires_at=expires_at), direct(amount=3), catalog=clears)
+            story.at("2026-12-02T00:00:00.000000Z").when(refund())
+            story.then("consumption", "refund_regrant", due=["renewed", "expired"], available=3)
+            assert story.data("refund_regrant").expires_at == expires_at
 
     def test_credits_of_an_allowance_come_back_after_the_period(self) -> None:
         story = given(opened("twin"), direct(amount=50)).at("2026-12-24T00:00:00.000000Z")

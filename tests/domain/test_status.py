@@ -16,7 +16,9 @@ from tests.domain.shop import (
     opened,
     refund,
     release,
+    renew,
     reserve,
+    reset_usage,
     revoke,
     status,
 )
@@ -34,6 +36,7 @@ CREDITS: dict[str, tuple[Command, list[str]]] = {
     "add": (adjust(1), ["adjustment"]),
     "take": (adjust(-1), ["adjustment"]),
     "upgrade": (change_plan("twin"), ["changed", "plan"]),
+    "reset": (reset_usage(), ["usage_reset"]),
 }
 ENDS: dict[str, tuple[Command, list[str]]] = {
     "settle": (consume("r"), ["settle"]),
@@ -82,6 +85,28 @@ def test_what_is_open_ends_as_ever_in_a_closed_account(name: str) -> None:
 def test_holds_and_grants_run_out_as_ever(now: str) -> None:
     told = given(granted("g", 9, expires_at="2026-11-01T10:00:00Z"), reserve(amount=4), status(now))
     told.after(hours=1).balance(available=0, reserved=0)
+
+
+def test_a_frozen_account_renews_and_a_closed_one_does_not() -> None:
+    frozen, closed = (given(opened("basic"), status(now)).after(days=31) for now in ("frozen", "closed"))
+    frozen.balance(available=100).when(granted("g", 1)).then(
+        "promo", due=["expired", "renewed", "expired", "expired", "plan", "plan"], available=101
+    )
+    closed.balance(available=0).when(status("frozen"))
+    closed.then("status", "renewed", "plan", "plan", due=["expired"] * 3, available=100)
+    account = closed.state.account
+    assert account.anchor == account.period_start == closed.now, "opening it again starts a period"
+
+
+@pytest.mark.parametrize("now", ["frozen", "closed"])
+def test_a_payment_renews_a_frozen_account_and_not_a_closed_one(now: str) -> None:
+    told = given(opened("paid", reference="first"), status(now)).after(days=31)
+    told.when(renew("first")).then_counted_before(reference="first")
+    told.when(renew("second"))
+    if now == "closed":
+        told.then_refused("account_closed", account="acme")
+    else:
+        told.then("renewed")
 
 
 def test_a_status_says_what_it_was_and_what_it_is() -> None:

@@ -170,6 +170,7 @@ async def test_the_outcome_of_a_key_is_what_its_command_answered_and_404_before(
     await service.opened("team-42")
     unknown = await service.get(T + "/commands/later")
     assert (unknown.status, unknown.code) == (404, "command_not_found")
+    assert unknown.json["as_of"] == (await service.get(T + "/balance")).json["token"]
     first = await service.do("POST", T + "/reservations", {"amount": 5}, key="later/a b~?")
     outcome = await service.get(T + "/commands/later%2Fa%20b~%3F")
     assert outcome.status == 200

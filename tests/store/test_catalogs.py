@@ -5,6 +5,8 @@ import asyncio
 import asyncpg
 import pytest
 
+from events.instants import just_before
+from service import in_force as following
 from service.store.catalogs import StoredCatalog, StoredCatalogs
 from service.store.log import Log
 
@@ -82,3 +84,15 @@ async def test_not_even_the_superuser_rewrites_the_history(
                 await connection.execute(rewrite)
     finally:
         await connection.close()
+
+
+async def test_what_was_in_force_when_is_known_from_the_history(stored: StoredCatalogs) -> None:
+    """A catalog that this release cannot read is passed over: the one before it counts."""
+    for each in (ONE, TWO, StoredCatalog("3", "3" * 64, "plans = 7"), ONE):
+        await stored.activate(each, by="a", again=True)
+    past = [at for at, _ in reversed(await stored.past(10))]
+    _, present, history = await following.in_force(stored)
+    assert present.version == "1"
+    versions = [history.at(at, present).version for at in (just_before(past[0]), *past)]
+    assert versions == ["1", "1", "2", "2", "1"]
+    assert history.next_after(past[0]) == past[1]

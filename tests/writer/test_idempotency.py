@@ -7,7 +7,7 @@ import pytest
 from events.errors import IdempotencyMismatch, InsufficientCredits
 from service.ledger import Ledger
 from service.requests import Request
-from tests.writer.asking import OpenLedger, Said, ask, said, view
+from tests.writer.asking import Clock, OpenLedger, Said, ask, said, view
 from tests.writer.auditing import audited
 from tests.writer.holding import once_after
 
@@ -69,6 +69,20 @@ async def test_the_first_outcome_is_told_whatever_happened_since(ledger: Ledger,
         again = await asyncio.gather(*(teller.execute(request) for request in requests))
         assert all(outcome.replayed for outcome in again)
         assert [view(outcome) for outcome in again] == firsts
+
+
+async def test_what_was_accepted_in_time_is_answered_past_its_deadline(open_ledger: OpenLedger) -> None:
+    clock = Clock()
+    ledger = await open_ledger(clock=clock)
+    deadline = clock()
+    request = ask("reserve", "a", amount=1, deadline=deadline)
+    first = await ledger.execute(request)
+    clock.advance(3600)
+    for teller in (ledger, await open_ledger(clock=clock)):
+        again = await teller.execute(request)
+        assert (again.replayed, view(again)) == (True, view(first))
+        late = await said(teller, ask("reserve", "a", amount=1, deadline=deadline))
+        assert late.code == "command_expired"
 
 
 async def test_a_refusal_stores_nothing_and_is_judged_again(ledger: Ledger, database_url: str) -> None:

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from events.catalog import parse_catalog
+from events.history import Activation, History
 from events.instants import plus
 from projections.outcome import answer
 from service.queries import AccountQuery, BalanceQuery, QuotaQuery
@@ -164,6 +165,28 @@ async def test_reads_turn_the_period_in_memory_and_the_past_stays_as_it_was(open
     assert (await balance(reads, at=boundary))["available"] == 50
     assert (await balance(reads, at=opened))["available"] == 20
     assert (await balance(reads))["available"] == 49
+
+
+async def test_a_renewal_that_is_found_late_is_of_the_catalog_that_was_in_force(
+    open_ledger: OpenLedger, database_url: str
+) -> None:
+    clock = Clock(days_ago=40)
+    ledger = await open_ledger(clock=clock, catalog=CATALOG)
+    reads, opened = Reads(ledger), clock()
+    await ledger.execute(ask("change_plan", "a", plan="auto"))
+    clock.advance(4 * DAY + 60)
+    then = clock()
+    assert (await balance(reads))["available"] == 50
+    clock.advance(60)
+    richer = parse_catalog(CATALOG_TEXT + '[plans.auto]\nrank = 3\ninterval = "4d"\nallowance.credits = 70\n')
+    ledger.catalog = richer
+    ledger.history = History([Activation(opened, CATALOG), Activation(clock(), richer)])
+    assert (await balance(reads))["available"] == 50
+    await ledger.execute(ask("consume", "a", amount=1))
+    assert [(await balance(reads, at=at))["available"] for at in (then, clock())] == [50, 49]
+    clock.advance(4 * DAY)
+    assert (await balance(reads))["available"] == 70
+    await audited(database_url)
 
 
 async def test_an_account_shows_the_change_that_waits(open_ledger: OpenLedger) -> None:
