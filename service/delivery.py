@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from events.instants import moment
 from service.bus.durable import DurableBus
 from service.bus.jetstream import StreamAway
+from service.ending import ended
 from service.leading import Lead
 from service.publisher import Publisher
 from service.store.publishing import Lease
@@ -42,7 +43,8 @@ class Delivery:
     async def stop_intake(self) -> None:
         """Take no more durable commands; those that are being worked on stay in the stream or are acknowledged."""
         self._takes = False
-        await _ended(self._taking)
+        if self._taking is not None:
+            await ended([self._taking])
 
     async def stop(self) -> None:
         """Publish what is left, for a moment, and let another process go on."""
@@ -55,7 +57,7 @@ class Delivery:
             except TimeoutError:
                 _log.warning("some events are not published yet; the next process does it")
         was_held = self._lead.is_held
-        await _ended(self._task)
+        await ended([self._task])
         if was_held:
             await self._lead.leave()
         await self._bus.stop()
@@ -131,17 +133,10 @@ class Delivery:
                 if task.done() and not task.cancelled():
                     task.result()
         finally:
-            await _ended(publishing)
-            await _ended(self._taking)
+            await ended([publishing, self._taking])
 
     def _may_work(self) -> bool:
         return self._lead.is_held
-
-
-async def _ended(task: asyncio.Task[None] | None) -> None:
-    if task is not None:
-        task.cancel()
-        await asyncio.wait({task})
 
 
 def _age(since: datetime | None) -> float:

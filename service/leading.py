@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from time import monotonic
 
+from service.ending import ended
 from service.outages import Outage
 from service.store.publishing import Lease, Outbox
 
@@ -42,7 +43,7 @@ class Lead:
         """Whether this process may act as the one that leads."""
         return monotonic() < self._until
 
-    async def run(self, work: Callable[[Lease], Awaitable[None]], standing: Standing) -> None:
+    async def run(self, work: Callable[[Lease], Coroutine[None, None, None]], standing: Standing) -> None:
         """Have `work` done whenever the lease is held, until cancelled; it is cancelled when the lease is lost."""
         try:
             while True:
@@ -51,7 +52,7 @@ class Lead:
                     await asyncio.sleep(LOOK_SECONDS)
                     continue
                 _log.info("this process publishes events and takes durable commands (epoch %d)", lease.epoch)
-                await self._while_held(asyncio.ensure_future(work(lease)), lease.epoch, standing)
+                await self._while_held(asyncio.create_task(work(lease)), lease.epoch, standing)
         finally:
             self._until = 0.0
 
@@ -84,7 +85,7 @@ class Lead:
         self.lease = lease
         return lease
 
-    async def _while_held(self, work: asyncio.Future[None], epoch: int, standing: Standing) -> None:
+    async def _while_held(self, work: asyncio.Task[None], epoch: int, standing: Standing) -> None:
         try:
             renewed = monotonic()
             while not work.done() and self.is_held:
@@ -97,8 +98,7 @@ class Lead:
             if not work.done():
                 _log.warning("this process lost its lease, and stops publishing events and taking durable commands")
         finally:
-            work.cancel()
-            await asyncio.wait({work})
+            await ended([work])
         if not work.cancelled() and (error := work.exception()) is not None:
             _log.error("publishing failed, and begins anew", exc_info=error)
             await asyncio.sleep(LOOK_SECONDS)

@@ -119,7 +119,7 @@ class EventStream:
 
     async def empty(self) -> None:
         """Delete all messages."""
-        await api(self._connected(), f"STREAM.PURGE.{self.name}")
+        await api(self._connected(), "STREAM.PURGE", self.name)
 
     async def lasts(self, partitions: int) -> dict[int, LastEvent]:
         """Return the last event of each partition that has one in the stream; raises StreamUnusable."""
@@ -174,7 +174,7 @@ class EventStream:
     async def _last(self, partition: int) -> LastEvent | None:
         subject = f"{self._prefix}.events.{partition}.>"
         try:
-            told = await api(self._connected(), f"STREAM.MSG.GET.{self.name}", {"last_by_subj": subject})
+            told = await api(self._connected(), "STREAM.MSG.GET", self.name, body={"last_by_subj": subject})
         except ApiError as error:
             if error.number == NO_MESSAGE:
                 return None

@@ -38,10 +38,10 @@ class ApiError(StreamAway):
         self.description = description
 
 
-async def api(client: Client, subject: str, body: Mapping[str, object] | None = None) -> dict[str, Any]:
+async def api(client: Client, *subject: str, body: Mapping[str, object] | None = None) -> dict[str, Any]:
     """Ask the JetStream API; raises ApiError for what it refuses, and StreamAway when nobody answers."""
     data = b"" if body is None else orjson.dumps(body)
-    return _checked(await request(client, f"$JS.API.{subject}", data))
+    return _checked(await request(client, ".".join(("$JS.API", *subject)), data))
 
 
 async def request(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from time import monotonic
 
 import orjson
 from nats.aio.client import Client
@@ -23,6 +24,7 @@ from service.bus.streams import NANOSECONDS
 PULL_SECONDS = 20
 HEARTBEAT_SECONDS = 1
 SILENCE_SECONDS_MAX = 4.0
+LOOK_SECONDS = 0.25
 
 _HEARTBEAT, _NONE, _TIMEOUT = "100", "404", "408"
 
@@ -45,10 +47,10 @@ class Pulling:
 
     async def open(self, *, at_work_max: int, ack_seconds_max: float) -> None:
         """Make the consumer, and delete those that were before it; raises StreamAway."""
-        told = await api(self._client, f"CONSUMER.NAMES.{self._stream}")
+        told = await api(self._client, "CONSUMER.NAMES", self._stream)
         for name in told.get("consumers") or ():
             with suppress(ApiError):  # somebody else was faster
-                await api(self._client, f"CONSUMER.DELETE.{self._stream}.{name}")
+                await api(self._client, "CONSUMER.DELETE", self._stream, name)
         configuration: dict[str, object] = {
             "durable_name": self._consumer,
             "deliver_policy": "all",
@@ -57,8 +59,8 @@ class Pulling:
             "max_deliver": -1,
             "max_ack_pending": at_work_max,
         }
-        subject = f"CONSUMER.DURABLE.CREATE.{self._stream}.{self._consumer}"
-        await api(self._client, subject, {"stream_name": self._stream, "config": configuration})
+        body: dict[str, object] = {"stream_name": self._stream, "config": configuration}
+        await api(self._client, "CONSUMER.DURABLE.CREATE", self._stream, self._consumer, body=body)
         self._subscription = await subscribe(self._client, f"{self._inbox}.*", self._receive)
 
     async def close(self) -> None:
@@ -112,15 +114,24 @@ class Pulling:
             await self._client.publish(subject, body, reply=f"{self._inbox}.{self._number}")
         except (Error, OSError) as error:
             raise StreamAway(f"cannot ask for messages: {type(error).__name__}") from error
+        connections = self._client.stats["reconnects"]
         while self._left > 0:
             self._heard.clear()
             if self._failure is not None:
                 raise StreamAway(self._failure)
-            try:
-                async with asyncio.timeout(SILENCE_SECONDS_MAX):
+            await self._hear(connections)
+
+    async def _hear(self, connections: int) -> None:
+        """Wait for a word of the server; raises StreamAway when none comes, or the connection is another one."""
+        deadline = monotonic() + SILENCE_SECONDS_MAX
+        while not self._heard.is_set():
+            if not self._client.is_connected or self._client.stats["reconnects"] != connections:
+                raise StreamAway("the connection was lost")
+            if monotonic() > deadline:
+                raise StreamAway("the server is silent")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
                     await self._heard.wait()
-            except TimeoutError:
-                raise StreamAway("the server is silent") from None
 
     async def _receive(self, message: Msg) -> None:
         headers = message.headers or {}

@@ -102,7 +102,7 @@ def command_specs(prefix: str) -> tuple[Spec, Spec, Spec]:
 async def ensure(client: Client, spec: Spec) -> dict[str, Any]:
     """Return a stream's info, after it was made if need be; raises StreamUnusable, ApiError and StreamAway."""
     try:
-        info = await api(client, f"STREAM.INFO.{spec.name}")
+        info = await api(client, "STREAM.INFO", spec.name)
     except ApiError as error:
         if error.number != NO_STREAM:
             raise
@@ -115,7 +115,7 @@ async def _create(client: Client, spec: Spec) -> dict[str, Any]:
     bytes_max = spec.bytes_max
     while True:
         try:
-            info = await api(client, f"STREAM.CREATE.{spec.name}", spec.configuration(bytes_max))
+            info = await api(client, "STREAM.CREATE", spec.name, body=spec.configuration(bytes_max))
         except ApiError as error:
             if error.number not in (NO_STORAGE, NO_ACCOUNT_STORAGE) or bytes_max == 0:
                 raise

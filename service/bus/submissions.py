@@ -38,6 +38,7 @@ from service.bus.jetstream import StreamAway, publish, request
 from service.bus.pulling import Pulling
 from service.bus.streams import HEADERS_BYTES_MAX, command_specs, ensure
 from service.bus.submitted import Submission, Submitted, Unreadable, caller_of, read
+from service.ending import ended
 from service.gateway import Gateway
 from service.outages import Outage
 from service.replies import Reply, refused
@@ -124,10 +125,7 @@ class Submissions:
 
     async def _abandon(self) -> None:
         """Let go of everything that was delivered; what was handed to the ledger goes on there."""
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await ended(self._tasks)
         self._tasks.clear()
         self._lanes.clear()
         self._at_work.clear()
