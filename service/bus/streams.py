@@ -14,13 +14,13 @@ it is made smaller, and at last without a reservation.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from nats.aio.client import Client
 
-from service.bus.jetstream import NO_ACCOUNT_STORAGE, NO_STORAGE, NO_STREAM, ApiError, StreamAway, api
+from service.bus.jetstream import NO_ACCOUNT_STORAGE, NO_CONSUMER, NO_STORAGE, NO_STREAM, ApiError, StreamAway, api
 
 BODY_BYTES_MAX = 64 * 1024
 HEADERS_BYTES_MAX = 8 * 1024
@@ -125,6 +125,24 @@ async def _create(client: Client, spec: Spec) -> dict[str, Any]:
         if bytes_max != spec.bytes_max:
             _log.warning("JetStream has little room: the stream %s may have %d bytes", spec.name, bytes_max)
         return info
+
+
+async def make_readable(client: Client, results: str, prefix: str, callers: Iterable[str]) -> None:
+    """Make a durable consumer of each caller's own outcomes, so that no caller needs the right to make one."""
+    for caller in callers:
+        configuration: dict[str, object] = {
+            "durable_name": caller,
+            "filter_subject": f"{prefix}.result.{caller}.>",
+            "deliver_policy": "all",
+            "ack_policy": "explicit",
+        }
+        body: dict[str, object] = {"stream_name": results, "config": configuration}
+        try:
+            await api(client, "CONSUMER.INFO", results, caller)
+        except ApiError as error:
+            if error.number != NO_CONSUMER:
+                raise
+            await api(client, "CONSUMER.DURABLE.CREATE", results, caller, body=body)
 
 
 _told: set[tuple[str, str]] = set()

@@ -33,10 +33,10 @@ from events.errors import Refusal
 from service.access import COMMAND_SCOPES, Access
 from service.bus.admission import admit
 from service.bus.connection import LastingClient
-from service.bus.endpoint import fitted, headers_of
+from service.bus.endpoint import fitted
 from service.bus.jetstream import StreamAway, publish, request
 from service.bus.pulling import Pulling
-from service.bus.streams import HEADERS_BYTES_MAX, command_specs, ensure
+from service.bus.streams import HEADERS_BYTES_MAX, command_specs, ensure, make_readable
 from service.bus.submitted import Submission, Submitted, Unreadable, caller_of, read
 from service.ending import ended
 from service.gateway import Gateway
@@ -47,6 +47,8 @@ AT_WORK_MAX = 512
 ACK_SECONDS_MAX = 60.0
 PROGRESS_SECONDS = 20.0
 RETRY_SECONDS_MAX = 2.0
+STATUS = "Ledger-Status"
+"""The header of a stored outcome: nats-py takes a stored message with the header `Status` for an error of the server."""
 FAILURES_MAX = 8
 """So often a command may fail while the ledger is well; then it goes to the dead, and its account's others go on."""
 
@@ -118,6 +120,7 @@ class Submissions:
         client = self._connected()
         for spec in self._specs:
             await ensure(client, spec)
+        await make_readable(client, self._specs[1].name, self._prefix, self._access.callers)
         self._opened += 1
         self._pulling = Pulling(client, self._specs[0].name, f"ledger-{epoch}-{self._opened}", self._take)
         await self._pulling.open(at_work_max=AT_WORK_MAX, ack_seconds_max=ACK_SECONDS_MAX)
@@ -254,10 +257,12 @@ class Submissions:
         """Tell the outcome, then acknowledge the command."""
         reply = fitted(reply, self._connected().max_payload)
         headers = {
-            **headers_of(reply.status, reply.code, reply.retry_after_seconds),
+            STATUS: str(reply.status),
             "Idempotency-Key": submission.key,
             "Content-Type": "application/json" if reply.code is None else "application/problem+json",
         }
+        if reply.code is not None:
+            headers |= {"Nats-Service-Error-Code": str(reply.status), "Nats-Service-Error": reply.code}
         subject = f"{self._prefix}.result.{submission.caller}.{submission.command}"
         await self._persistently(lambda client: publish(client, subject, reply.body, headers))
         self.counts["accepted" if reply.status < 400 else "refused"] += 1
@@ -268,7 +273,7 @@ class Submissions:
         headers = {
             "Reason": code,
             "Detail": detail.encode("ascii", "backslashreplace").decode(),
-            "Status": str(status),
+            STATUS: str(status),
             "Submitted-Subject": message.subject.encode("ascii", "backslashreplace").decode(),
             "Submitted-Sequence": str(message.sequence),
         }

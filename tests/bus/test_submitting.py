@@ -69,11 +69,11 @@ async def test_an_outcome_is_told_accepted_or_refused(stage: Stage) -> None:
     await submit(stage, "reserve", {"account": "a", "amount": 500}, headers={"Idempotency-Key": "2"})
     opened, refused = await stored(stage, "RESULTS", 2)
     assert opened.subject == f"{stage.prefix}.result.shop.change_plan"
-    assert (opened.headers["Status"], opened.headers["Idempotency-Key"]) == ("201", "1")
+    assert (opened.headers["Ledger-Status"], opened.headers["Idempotency-Key"]) == ("201", "1")
     assert opened.json["balance"]["available"] == 200
     assert opened.json["events"][0]["actor"] == {"id": "shop", "via": "nats"}
     assert refused.subject == f"{stage.prefix}.result.shop.reserve"
-    assert (refused.headers["Status"], refused.headers["Idempotency-Key"]) == ("402", "2")
+    assert (refused.headers["Ledger-Status"], refused.headers["Idempotency-Key"]) == ("402", "2")
     assert refused.headers["Nats-Service-Error"] == refused.json["code"] == "insufficient_credits"
 
 
@@ -87,7 +87,7 @@ async def test_commands_of_one_account_run_in_stream_order(stage: Stage) -> None
             await submit(stage, "reserve", {**hold, "amount": 150, "idempotency_key": f"r{n}"})
             await submit(stage, "release", {**hold, "idempotency_key": f"f{n}"})
     results = await stored(stage, "RESULTS", 3 * 41)
-    assert {result.headers["Status"] for result in results} == {"201"}
+    assert {result.headers["Ledger-Status"] for result in results} == {"201"}
 
 
 UNREADABLE: dict[str, tuple[str, bytes, str]] = {
@@ -127,7 +127,9 @@ async def test_what_is_wrong_with_a_command_that_has_a_key_is_its_outcome(stage:
     await submit(stage, "reserve", {"account": "a", "amnt": 1, "idempotency_key": "1"})
     await submit(stage, "reserve", {"amount": 1, "idempotency_key": "2"})
     results = await stored(stage, "RESULTS", 2)
-    assert {(result.headers["Status"], result.json["code"]) for result in results} == {("422", "invalid_request")}
+    assert {(result.headers["Ledger-Status"], result.json["code"]) for result in results} == {
+        ("422", "invalid_request")
+    }
 
 
 async def test_a_caller_may_do_what_its_scopes_say(database_url: str, nats_url: str) -> None:
@@ -139,7 +141,9 @@ async def test_a_caller_may_do_what_its_scopes_say(database_url: str, nats_url: 
         await submit(stage, "reserve", body, caller="stranger")
         await submit(stage, "reserve", {**body, "idempotency_key": "2"})
         results = await stored(stage, "RESULTS", 3)
-    told = {result.subject.removeprefix(f"{stage.prefix}.result."): result.headers["Status"] for result in results}
+    told = {
+        result.subject.removeprefix(f"{stage.prefix}.result."): result.headers["Ledger-Status"] for result in results
+    }
     assert told == {"shop.grant": "403", "stranger.reserve": "403", "shop.reserve": "201"}
 
 
@@ -148,7 +152,7 @@ async def test_sent_twice_a_command_counts_once(stage: Stage) -> None:
     for _ in range(3):
         await submit(stage, "consume", body)
     results = await stored(stage, "RESULTS", 3)
-    assert sorted(result.headers["Status"] for result in results) == ["200", "200", "201"]
+    assert sorted(result.headers["Ledger-Status"] for result in results) == ["200", "200", "201"]
     assert len({result.json["token"] for result in results}) == 1
 
 
@@ -166,7 +170,7 @@ async def test_what_waits_at_the_start_is_taken_in_its_order(database_url: str, 
         stage.delivery.measure(metrics)
         stage.delivery.start()
         results = await stored(stage, "RESULTS", 61)
-        assert {result.headers["Status"] for result in results} == {"201"}
+        assert {result.headers["Ledger-Status"] for result in results} == {"201"}
         text = await metrics.exposition()
     assert "credit_ledger_submissions_backlog 0" in text
     assert 'credit_ledger_submissions_total{result="accepted"} 61' in text
@@ -221,7 +225,7 @@ async def test_a_command_that_always_fails_while_the_ledger_is_well_goes_to_the_
         await submit(stage, "reserve", {"account": "a", "amount": 1, "idempotency_key": "2"})
         (dead,) = await stored(stage, "DEAD", 1)
         (result,) = await stored(stage, "RESULTS", 1)
-    assert (dead.headers["Reason"], dead.headers["Status"]) == ("unavailable", "503")
+    assert (dead.headers["Reason"], dead.headers["Ledger-Status"]) == ("unavailable", "503")
     assert result.headers["Idempotency-Key"] == "2"
 
 
