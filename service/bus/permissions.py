@@ -85,7 +85,7 @@ def _of_caller(caller: Principal, prefix: str) -> tuple[list[str], list[str]]:
         events = stream_name(prefix, "EVENTS")
         publish += [
             *_reading(events, name),
-            *(f"$JS.API.CONSUMER.CREATE.{events}.{name}{rest}" for rest in ("", ".>")),
+            *(".".join(("$JS.API.CONSUMER.CREATE", events, name, *rest)) for rest in ((), (">",))),
             f"$JS.API.STREAM.INFO.{events}",
         ]
         subscribe.append(f"{prefix}.events.>")

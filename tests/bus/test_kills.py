@@ -7,7 +7,7 @@ import random
 import signal
 import sys
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ class World:
     def __init__(self, data: Path) -> None:
         self._data = data
         self._ports = {"nats": free_port(), "postgres": free_port()}
-        self._process: asyncio.subprocess.Process | None = None
+        self._services: list[asyncio.subprocess.Process] = []
         self.client: Client
         self.database_url = ""
 
@@ -48,15 +48,15 @@ class World:
         self.client = await nats.connect(
             self.nats_url, reconnect_time_wait=0, max_reconnect_attempts=-1, error_cb=_ignore
         )
-        await self._start_service()
+        await self.add_service()
 
     async def kill(self, what: str) -> None:
         """Kill one of them and start it again."""
         if what == "service":
-            assert self._process is not None
-            self._process.kill()
-            await self._process.wait()
-            await self._start_service()
+            service = self._services.pop(0)
+            service.kill()
+            await service.wait()
+            await self.add_service()
         elif what == "nats":
             os.kill(self._nats.pid or 0, signal.SIGKILL)
             await self._nats.stop()
@@ -69,14 +69,23 @@ class World:
             await self._postgres.start()
 
     async def stop(self) -> None:
-        if self._process is not None and self._process.returncode is None:
-            self._process.terminate()
-            await asyncio.wait_for(self._process.wait(), 30)
+        for service in self._services:
+            service.terminate()
+            await asyncio.wait_for(service.wait(), 30)
         await self.client.close()
         await self._nats.stop()
         await self._postgres.stop()
 
-    async def _start_service(self) -> None:
+    async def freeze(self, number: int, until: Callable[[], bool | Awaitable[bool]]) -> None:
+        """Stop a service in the middle of whatever it does, and let it go on when the condition holds."""
+        service = self._services[number]
+        service.send_signal(signal.SIGSTOP)
+        try:
+            await eventually(until, "the others go on")
+        finally:
+            service.send_signal(signal.SIGCONT)
+
+    async def add_service(self) -> None:
         environment = {
             **os.environ,
             "LEDGER_DATABASE_URL": self.database_url,
@@ -86,8 +95,10 @@ class World:
             "LEDGER_AUTH": "off",
         }
         program = Path(sys.executable).with_name("credit-ledger")
-        self._process = await asyncio.create_subprocess_exec(
-            program, "serve", env=environment, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+        self._services.append(
+            await asyncio.create_subprocess_exec(
+                program, "serve", env=environment, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+            )
         )
 
 
@@ -200,6 +211,28 @@ async def _ignore(_error: Exception) -> None:
 
 async def test_a_kill_of_each_loses_nothing_and_applies_nothing_twice() -> None:
     await survives(1, 3)
+
+
+@pytest.mark.soak
+async def test_a_service_that_was_frozen_while_another_took_over_changes_nothing_when_it_wakes_up() -> None:
+    async with world() as under_load:
+        await under_load.add_service()
+        told, sent = asyncio.Event(), Counter[str]()
+        spending = [asyncio.create_task(spend(under_load, f"a{n}", told, sent)) for n in range(ACCOUNTS)]
+        js = under_load.client.jetstream()
+        for number in (0, 1, 0, 1):
+            enough = sent.total() + 20
+            await eventually(lambda enough=enough: sent.total() >= enough, "the load goes on")
+            before = (await js.stream_info("CREDITS_RESULTS")).state.messages
+
+            async def goes_on(before: int = before) -> bool:
+                return (await js.stream_info("CREDITS_RESULTS")).state.messages > before + 600
+
+            await under_load.freeze(number, goes_on)
+        told.set()
+        counts = await asyncio.gather(*spending)
+        await eventually_settled(under_load)
+        await check(under_load, counts)
 
 
 @pytest.mark.soak
