@@ -1,6 +1,6 @@
 """Writes the reference pages from the code, so that they cannot say anything else.
 
-    .venv/bin/python docs/generate.py          write docs/reference/*.md
+    .venv/bin/python docs/generate.py          write docs/reference/
     .venv/bin/python docs/generate.py --check  exit 1 when one of them is out of date
 
 `make test` runs the check.
@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import re
 import sys
 import tomllib
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ import msgspec
 
 from events import commands, errors, facts
 from events.recorded import TYPE_OF
-from service import access, body, gateway, lists, outages
+from service import access, asyncapi, body, gateway, lists, outages
 from service.http.routes import ROUTES
 from service.settings import PREFIX, Settings, UpSettings
 
@@ -184,6 +186,11 @@ SETTINGS = {
     "signing_key_file": "the key that signs checkpoints",
 }
 
+
+def _schema_page(name: str) -> str:
+    return json.dumps(asyncapi.event_schemas()[name], indent=2, sort_keys=True) + "\n"
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "errors.md": errors_page,
     "http.md": routes_page,
@@ -191,11 +198,15 @@ PAGES: dict[str, Callable[[], str]] = {
     "events.md": events_page,
     "configuration.md": configuration_page,
     "semantics.md": semantics_page,
+    "asyncapi.json": lambda: asyncapi.document().decode(),
+    **{f"events/{name}.v1.json": partial(_schema_page, name) for name in TYPE_OF.values()},
 }
 
 
 def page(name: str) -> str:
     """Return a page as it should be."""
+    if name.endswith(".json"):
+        return PAGES[name]()
     text = re.sub(r"[ \t]+\n", "\n", PAGES[name]())
     return f"{NOTICE}\n\n{text}\n"
 
@@ -217,6 +228,7 @@ def main() -> int:
             print(f"out of date: {', '.join(stale)}; run docs/generate.py")
         return 1 if stale else 0
     for name in PAGES:
+        (FOLDER / name).parent.mkdir(exist_ok=True)
         (FOLDER / name).write_text(page(name), encoding="utf-8")
     return 0
 

@@ -204,6 +204,11 @@ class Access:
             raise Unauthenticated("the token is not known")
         return principal
 
+    @property
+    def callers(self) -> Mapping[str, Principal]:
+        """The calling services that are known by name."""
+        return self._callers
+
     def caller(self, name: str) -> Principal:
         """Return the calling service of this name, which the broker vouches for; an unknown one has no scopes."""
         if self.is_open:

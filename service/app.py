@@ -1,7 +1,7 @@
 """The composition root: what a process is made of, in which order it starts and in which it stops.
 
     start   database pool -> catalog in force -> ledger -> gateway -> NATS begins to connect -> HTTP listens, last, so that who is let in is served
-    stop    HTTP and NATS take nothing new and finish what they took -> sweeper -> writers drain -> pool closes
+    stop    HTTP and NATS take nothing new and finish what they took -> sweeper -> writers drain -> the last events are published -> pool closes
 
 The database must be there at the start, or the process ends with a sentence that says so. NATS need not be: HTTP serves
 without it, and NATS joins when it is there. `running` is both halves as one context manager; whatever fails in between,
@@ -28,20 +28,28 @@ import orjson
 import uvloop
 
 from events.catalog import Catalog
+from service.access import Access
 from service.bus import Bus
+from service.bus.durable import DurableBus
+from service.cloud_events import source_of
+from service.delivery import Delivery
 from service.gateway import Gateway
 from service.http.server import HttpServer
+from service.ids import new_id
 from service.in_force import CatalogRefused, Follower, InForce, in_force, settle
+from service.leading import Lead
 from service.ledger import Ledger
 from service.outages import Outage
+from service.publisher import Publisher
 from service.reads import Reads
 from service.settings import PREFIX, Settings, database_url, masked, read_access, read_catalog
 from service.store.catalogs import StoredCatalogs
 from service.store.feed import Feed
 from service.store.log import Log
 from service.store.migrate import MigrationError, migrate
+from service.store.publishing import Outbox
 from service.sweeper import Sweeper
-from service.telemetry.health import Health
+from service.telemetry.health import Check, Health
 from service.telemetry.metrics import Metrics
 
 VERSION = version("credit-ledger")
@@ -77,6 +85,7 @@ class Running:
     gateway: Gateway
     http: HttpServer
     bus: Bus | None
+    delivery: Delivery | None
 
     @property
     def url(self) -> str:
@@ -107,6 +116,10 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
             stored = StoredCatalogs(log)
             activation, catalog, history = await _catalog_of(settings, stored)
             ledger = await Ledger.open(log, catalog, history)
+        gateway, feed = Gateway(ledger, Reads(ledger)), Feed(log, ledger.partitions)
+        delivery = _delivery(settings, ledger, gateway, access)
+        if delivery is not None:
+            stack.push_async_callback(delivery.stop)
         stack.push_async_callback(_drain, ledger)
         follower = Follower(ledger, stored, activation.number)
         sweeper = Sweeper(ledger)
@@ -114,16 +127,20 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
         sweeper.start()
         stack.push_async_callback(follower.stop)
         stack.push_async_callback(sweeper.stop)
-        gateway, feed = Gateway(ledger, Reads(ledger)), Feed(log, ledger.partitions)
+        checks: dict[str, Check] = {"database": log.identity}
+        if delivery is not None:
+            checks["events"] = delivery.publisher.check
 
         def server(port: int) -> HttpServer:
             metrics = Metrics()
             sweeper.measure(metrics)
+            if delivery is not None:
+                delivery.measure(metrics)
             return HttpServer(
                 gateway=gateway,
                 feed=feed,
                 access=access,
-                health=Health({"database": log.identity}),
+                health=Health(checks),
                 metrics=metrics,
                 host=settings.http_host,
                 port=port,
@@ -141,11 +158,37 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
                 version=VERSION,
             )
         http = await _listen(server, (settings.http_port, *other_ports), settings.http_host)
-        stack.push_async_callback(_stop_intake, http, bus)
+        stack.push_async_callback(_stop_intake, http, bus, delivery)
         if bus is not None:
             bus.start()
+        if delivery is not None:
+            delivery.start()
         tune_collector()
-        yield Running(settings, catalog, gateway, http, bus)
+        yield Running(settings, catalog, gateway, http, bus, delivery)
+
+
+def _delivery(settings: Settings, ledger: Ledger, gateway: Gateway, access: Access) -> Delivery | None:
+    """Return what publishes the log and takes durable commands; None without NATS."""
+    if settings.nats_url is None:
+        return None
+    bus = DurableBus(
+        gateway=gateway,
+        access=access,
+        healthy=ledger.log.identity,
+        url=settings.nats_url.get_secret_value(),
+        credentials=settings.nats_creds,
+        prefix=settings.subject_prefix,
+    )
+    outbox = Outbox(ledger.log)
+    publisher = Publisher(
+        outbox,
+        bus.events,
+        prefix=settings.subject_prefix,
+        source=source_of(ledger.id),
+        partitions=ledger.partitions,
+    )
+    ledger.followers.append(publisher.note)
+    return Delivery(Lead(outbox, new_id()), bus, publisher)
 
 
 async def _catalog_of(settings: Settings, stored: StoredCatalogs) -> InForce:
@@ -205,8 +248,10 @@ async def _listen(server: Callable[[int], HttpServer], ports: Sequence[int], hos
     )
 
 
-async def _stop_intake(http: HttpServer, bus: Bus | None) -> None:
+async def _stop_intake(http: HttpServer, bus: Bus | None, delivery: Delivery | None) -> None:
     _log.info("stopping: nothing new is taken, what was taken is finished")
+    if delivery is not None:
+        await delivery.stop_intake()
     await asyncio.gather(http.stop(), *([] if bus is None else [bus.stop()]))
 
 

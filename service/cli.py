@@ -16,9 +16,11 @@ from rich.console import Console
 
 from service.access import SCOPES, create_token
 from service.app import VERSION, prepare, run, running, set_up_logging
+from service.bus.permissions import AmbiguousCallers, server_configuration
 from service.catalog_commands import catalog
 from service.console import print_table, told
 from service.importing.command import import_command
+from service.republishing import republish_command
 from service.settings import (
     PREFIX,
     InvalidSettings,
@@ -200,8 +202,28 @@ def token_create(name: str, scopes: Sequence[str], accounts: Sequence[str]) -> N
     click.echo(f"# The token, shown this once:\n{made.token}\n\n# Add to the file of {PREFIX}TOKENS:\n{made.entry}")
 
 
+@main.command("nats-config", short_help="Write the configuration of a NATS server for the callers.")
+def nats_config() -> None:
+    """Print a configuration for nats-server in which each caller of LEDGER_TOKENS reaches its own subjects only.
+
+    A caller may send commands and queries under its own name, and read its own inbox (_INBOX_<caller>) and outcomes; one
+    with the scope audit may read the events. Passwords come from the server's environment, as the file says.
+
+    \b
+    LEDGER_TOKENS=tokens.toml credit-ledger nats-config > nats-server.conf
+    """  # noqa: D301 - click takes \b for "leave these lines as they are"
+    with told():
+        settings = load(Settings)
+        try:
+            text = server_configuration(read_access(settings).callers, settings.subject_prefix)
+        except AmbiguousCallers as error:
+            raise InvalidSettings(str(error)) from None
+    click.echo(text, nl=False)
+
+
 main.add_command(catalog)
 main.add_command(import_command)
+main.add_command(republish_command)
 
 
 if __name__ == "__main__":

@@ -49,6 +49,8 @@ class Ledger:
         self.history = history
         self.clock = clock
         self.log = log
+        self.followers: list[Callable[[int, int], None]] = []
+        """Told, after each commit of this process, a partition and the position at which its log now ends."""
         turns = asyncio.Semaphore(APPENDS_AT_ONCE)
         self._writers = [
             Writer(
@@ -58,6 +60,7 @@ class Ledger:
                 catalog=lambda: (self.catalog, self.history),
                 clock=clock,
                 new_id=new_id,
+                committed=self._committed,
             )
             for partition in range(partitions)
         ]
@@ -131,6 +134,10 @@ class Ledger:
     def in_progress(self, account: str, key: str) -> bool:
         """Say whether a command with this key waits for its outcome in this process."""
         return self._writers[self.partition(account)].is_in_flight(key_digest(account, key))
+
+    def _committed(self, partition: int, position: int) -> None:
+        for follower in self.followers:
+            follower(partition, position)
 
     async def drain(self) -> None:
         """Wait until every command that was taken on has its outcome."""

@@ -94,6 +94,7 @@ class Writer:
         catalog: Callable[[], tuple[Catalog, History]],
         clock: Callable[[], Instant],
         new_id: Callable[[], str],
+        committed: Callable[[int, int], None],
     ) -> None:
         self._partition = partition
         self._store = log
@@ -102,6 +103,7 @@ class Writer:
         self._catalog = catalog
         self._clock = clock
         self._new_id = new_id
+        self._committed = committed
         self._queue: deque[Pending] = deque()
         self._in_flight: dict[bytes, Pending] = {}
         self._cache = StateCache()
@@ -521,6 +523,8 @@ class Writer:
     async def _conclude(self, attempt: Attempt[Pending], known: frozenset[bytes]) -> None:
         """The batch is in the log: keep the states, and answer everybody."""
         self._head = attempt.head_after
+        if attempt.writes:
+            self._committed(self._partition, attempt.head_after.position)
         for account, state in attempt.states.items():
             self._cache.put(account, state)
         self._cache.drop(attempt.spoiled)

@@ -7,7 +7,7 @@ nats-py reconnects by itself, but three things end its connection for good, and 
   client for good, whatever `max_reconnect_attempts` says. Then a new client is made, and what listened listens again.
 - **A message that nats-py cannot read.** A subject that is not UTF-8 or a broken header raises in its read loop, which
   ends: the client stays connected and hears nothing more. Any caller could do that with one message, and the server
-  lets it through. `_LastingClient` drops the message instead. Its control line is out of reach: a form feed in a subject
+  lets it through. `LastingClient` drops the message instead. Its control line is out of reach: a form feed in a subject
   makes nats-py reconnect, which takes a moment and loses nothing that was answered.
 
 A server that vanished without a word is noticed by unanswered pings, within three of them.
@@ -35,14 +35,21 @@ PENDING_BYTES_MAX = 16 * 1024 * 1024
 _log = logging.getLogger(__name__)
 
 
-class _LastingClient(Client):
-    """nats-py's client, whose read loop survives messages that it cannot read."""
+class LastingClient(Client):
+    """nats-py's client, whose read loop survives messages that it cannot read.
+
+    `on_unreadable`, when set, is told subject, reply subject and body of such a message; it must not raise.
+    """
+
+    on_unreadable: Callable[[bytes, bytes, bytes], None] | None = None
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         try:
             await super()._process_msg(sid, subject, reply, data, headers)
         except (UnicodeDecodeError, IndexError):
-            _log.warning("dropped a message that is not valid NATS: its subject, reply subject or headers are broken")
+            _log.warning("a message is not valid NATS: its subject, reply subject or headers are broken")
+            if self.on_unreadable is not None:
+                self.on_unreadable(subject, reply, data)
 
 
 class Connection:
@@ -56,7 +63,7 @@ class Connection:
         self,
         url: str,
         *,
-        attach: Callable[[Client], Awaitable[None]],
+        attach: Callable[[LastingClient], Awaitable[None]],
         credentials: Path | None = None,
         name: str = "credit-ledger",
     ) -> None:
@@ -119,9 +126,9 @@ class Connection:
                     await self._client.close()
             await asyncio.sleep(RECONNECT_SECONDS)
 
-    async def _connect(self, ended: asyncio.Event) -> Client:
+    async def _connect(self, ended: asyncio.Event) -> LastingClient:
         """Return a connected client; waits for as long as the server is away."""
-        client = self._client = _LastingClient()
+        client = self._client = LastingClient()
 
         async def on_error(error: Exception) -> None:
             self._tell_error(client, error)

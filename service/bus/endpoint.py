@@ -127,8 +127,7 @@ class Endpoint:
             self.figures.processing_nanoseconds += perf_counter_ns() - started
 
     async def _send(self, subject: str, reply: Reply) -> None:
-        if len(reply.body) > self._client.max_payload - HEADER_BYTES_MAX:
-            reply = _too_large_to_send()
+        reply = fitted(reply, self._client.max_payload)
         if reply.code is not None:
             self.figures.fail(f"{reply.status}:{reply.code}")
         headers = headers_of(reply.status, reply.code, reply.retry_after_seconds)
@@ -150,6 +149,9 @@ def headers_of(status: int, code: str | None, retry_after_seconds: int | None) -
     return headers
 
 
-def _too_large_to_send() -> Reply:
+def fitted(reply: Reply, payload_bytes_max: int) -> Reply:
+    """Return the reply, or one that says that it is too large for a message of this server."""
+    if len(reply.body) <= payload_bytes_max - HEADER_BYTES_MAX:
+        return reply
     detail = "the answer is larger than a message of this NATS server may be; a command's outcome can be had over HTTP"
     return Reply(500, problem(500, "internal", "Internal error", detail), "internal")

@@ -15,28 +15,24 @@ Start reading here; then `endpoint.py` (how requests run), `connection.py` (how 
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from events.errors import InvalidRequest, Refusal
-from events.recorded import Actor
-from service.access import COMMAND_SCOPES, QUERY_SCOPES, Access, Scope, checked_on_behalf_of
+from events.errors import Refusal
+from service.access import COMMAND_SCOPES, QUERY_SCOPES, Access
+from service.bus.admission import admit
 from service.bus.connection import Connection
 from service.bus.discovery import Discovery
 from service.bus.endpoint import Endpoint
 from service.gateway import Gateway
-from service.replies import Reply, TooLarge, refused
+from service.replies import Reply, refused
 
-BODY_BYTES_MAX = 64 * 1024
 COMMANDS_CONCURRENT_MAX = 4096
 QUERIES_CONCURRENT_MAX = 2048
 _NO_HEADERS: Mapping[str, str] = {}
-_ID = re.compile(r"[A-Za-z0-9_:@-]{1,128}")
 
 
 class Bus:
@@ -90,14 +86,14 @@ class Bus:
         if name == "batch":
             return await self._batch(caller, message, headers)
         try:
-            actor = self._admit(caller, COMMAND_SCOPES.get(name), headers, len(message.data))
+            actor = admit(self._access, caller, COMMAND_SCOPES.get(name), headers, len(message.data))
         except Refusal as refusal:
             return refused(refusal)
         return await self._gateway.command(name, message.data, actor=actor, key=headers.get("Idempotency-Key"))
 
     async def _batch(self, caller: str, message: Msg, headers: Mapping[str, str]) -> Reply:
         try:
-            actor = self._admit(caller, None, headers, 0)
+            actor = admit(self._access, caller, None, headers, 0)
         except Refusal as refusal:
             return refused(refusal)
         return await self._gateway.batch(message.data, actor=actor, admit=self._access.caller(caller).admit_command)
@@ -105,31 +101,10 @@ class Bus:
     async def _query(self, message: Msg) -> Reply:
         caller, name = _addressed(message)
         try:
-            self._admit(caller, QUERY_SCOPES.get(name), message.headers or _NO_HEADERS, len(message.data))
+            admit(self._access, caller, QUERY_SCOPES.get(name), message.headers or _NO_HEADERS, len(message.data))
         except Refusal as refusal:
             return refused(refusal)
         return await self._gateway.query_body(name, message.data)
-
-    def _admit(self, caller: str, scope: Scope | None, headers: Mapping[str, str], body_bytes: int) -> Actor:
-        """Return the author of a request; raises Refusal. What has no scope is unknown, which the gateway says."""
-        actor = _actor(caller, headers.get("On-Behalf-Of"))
-        if scope is not None:
-            self._access.caller(caller).require(scope)
-        if body_bytes > BODY_BYTES_MAX:
-            raise TooLarge(
-                f"the body has {body_bytes} bytes; at most {BODY_BYTES_MAX} are taken", bytes_max=BODY_BYTES_MAX
-            )
-        return actor
-
-
-@lru_cache(maxsize=4096)
-def _actor(caller: str, on_behalf_of: str | None) -> Actor:
-    """Return the author of these names; raises InvalidRequest for what is no id."""
-    if _ID.fullmatch(caller) is None:
-        raise InvalidRequest.at("caller", "the subject's caller must be 1 to 128 letters, digits, _ : @ or -")
-    return Actor(
-        id=caller, via="nats", on_behalf_of=None if on_behalf_of is None else checked_on_behalf_of(on_behalf_of)
-    )
 
 
 def _addressed(message: Msg) -> tuple[str, str]:

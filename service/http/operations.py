@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from service.asyncapi import document
 from service.http.answers import answer, text
 from service.http.endpoints import Serve
 from service.replies import Reply, problem
@@ -37,4 +38,7 @@ def operations(feed: Feed, health: Health, metrics: Metrics) -> dict[str, Serve]
     async def measures(_request: web.BaseRequest, _path: dict[str, str]) -> web.StreamResponse:
         return text(await metrics.exposition(), CONTENT_TYPE)
 
-    return {"health": alive, "readiness": ready, "metrics": measures}
+    async def asyncapi(_request: web.BaseRequest, _path: dict[str, str]) -> web.StreamResponse:
+        return answer(Reply(200, document()))
+
+    return {"health": alive, "readiness": ready, "metrics": measures, "asyncapi": asyncapi}

@@ -80,4 +80,5 @@ ROUTES: tuple[Route, ...] = (
     _operation("/healthz", "health"),
     _operation("/readyz", "readiness"),
     _operation("/metrics", "metrics"),
+    _operation("/asyncapi.json", "asyncapi"),
 )

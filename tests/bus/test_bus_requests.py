@@ -7,6 +7,7 @@ import pytest
 from events.recorded import Actor
 from service.access import Access
 from service.bus import service as bus_service
+from service.bus.streams import BODY_BYTES_MAX
 from service.replies import Reply
 from tests.bus.calling import ANSWER_SECONDS_MAX, Call, Scripted, bus_of, caller_of, serving
 from tests.servers import eventually
@@ -144,7 +145,7 @@ async def test_a_caller_does_what_its_scopes_allow_and_nothing_else(nats_url: st
 async def test_a_body_above_64_kib_is_too_large(nats_url: str) -> None:
     gateway = Scripted()
     async with serving(gateway, nats_url) as caller:
-        limit = bus_service.BODY_BYTES_MAX
+        limit = BODY_BYTES_MAX
         assert (await caller.command("reserve", b" " * limit)).status == 201
         for bytes_sent in (limit + 1, 1_000_000):
             answer = await caller.command("reserve", b" " * bytes_sent)

@@ -1,0 +1,143 @@
+"""Delivery: the process that holds the lease publishes the log and takes durable commands; the others stand by.
+
+When a process stops, it takes no more commands first, lets the writers finish, publishes what they wrote, and gives the
+lease up, so that another one goes on at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+
+from events.instants import moment
+from service.bus.durable import DurableBus
+from service.bus.jetstream import StreamAway
+from service.ending import ended
+from service.leading import Lead
+from service.publisher import Publisher
+from service.store.publishing import Lease
+from service.telemetry.metrics import Metrics
+
+LAST_SECONDS_MAX = 2.0
+
+_log = logging.getLogger(__name__)
+
+
+class Delivery:
+    """Runs a publisher and the taking of durable commands, from `start` to `stop_intake` and `stop`."""
+
+    def __init__(self, lead: Lead, bus: DurableBus, publisher: Publisher) -> None:
+        self._lead = lead
+        self._bus = bus
+        self.publisher = publisher
+        self._takes = True
+        self._taking: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin; returns at once, NATS may come later."""
+        self._bus.start()
+        self._task = asyncio.create_task(self._lead.run(self._work, self.publisher.standing))
+
+    async def stop_intake(self) -> None:
+        """Take no more durable commands; those that are being worked on stay in the stream or are acknowledged."""
+        self._takes = False
+        if self._taking is not None:
+            await ended([self._taking])
+
+    async def stop(self) -> None:
+        """Publish what is left, for a moment, and let another process go on."""
+        if self._task is None:
+            return
+        if self._lead.is_held and self.publisher.positions is not None and self.publisher.alarm is None:
+            try:
+                async with asyncio.timeout(LAST_SECONDS_MAX):
+                    await self.publisher.caught_up()
+            except TimeoutError:
+                _log.warning("some events are not published yet; the next process does it")
+        was_held = self._lead.is_held
+        await ended([self._task])
+        if was_held:
+            await self._lead.leave()
+        await self._bus.stop()
+
+    def measure(self, metrics: Metrics) -> None:
+        """Add what there is to know about publishing and durable commands; positions and lags of the one that leads."""
+        gauges = {
+            name: metrics.number("gauge", f"credit_ledger_{name}", about)
+            for name, about in (
+                ("delivery_leading", "1 in the process that publishes events and takes durable commands."),
+                ("publisher_lag_events", "Events that are not in the stream yet."),
+                (
+                    "publisher_lag_seconds",
+                    "For how long the first event that is not in the stream yet has been in the log.",
+                ),
+                ("submissions_backlog", "Durable commands in the stream that have no outcome yet."),
+                ("submissions_at_work", "Durable commands that are being worked on."),
+                ("submissions_oldest_seconds", "For how long the first durable command has been waiting."),
+            )
+        }
+        position = metrics.number(
+            "gauge",
+            "credit_ledger_published_position",
+            "Position of a partition's last event in the stream.",
+            "partition",
+        )
+        alarms = metrics.number("gauge", "credit_ledger_delivery_alarm", "1 while something is wrong.", "code")
+        published = metrics.number("counter", "credit_ledger_published_total", "Events that this process published.")
+        taken = metrics.number(
+            "counter", "credit_ledger_submissions_total", "Durable commands by what came of them.", "result"
+        )
+
+        async def show() -> None:
+            for family in (*gauges.values(), position, alarms):
+                family.clear()
+            gauges["delivery_leading"].labels().value = self._lead.is_held
+            published.labels().value = self.publisher.published
+            for result, count in self._bus.submissions.counts.items():
+                taken.labels(result).value = count
+            if not self._lead.is_held:
+                return
+            for partition, at in enumerate(self.publisher.positions or ()):
+                position.labels(str(partition)).value = at
+            if self.publisher.alarm is not None:
+                alarms.labels(self.publisher.alarm[0]).value = 1
+            if self._bus.submissions.alarm is not None:
+                alarms.labels("commands_not_taken").value = 1
+            gauges["submissions_at_work"].labels().value = self._bus.submissions.at_work
+            try:
+                count, oldest = await self._bus.submissions.waiting()
+            except StreamAway:
+                pass
+            else:
+                gauges["submissions_backlog"].labels().value = count
+                gauges["submissions_oldest_seconds"].labels().value = _age(oldest)
+            waiting, recorded_at = await self.publisher.lag()
+            gauges["publisher_lag_events"].labels().value = waiting
+            gauges["publisher_lag_seconds"].labels().value = _age(None if recorded_at is None else moment(recorded_at))
+
+        metrics.probe(show)
+
+    async def _work(self, lease: Lease) -> None:
+        """Publish and take commands until cancelled, or until one of the two fails."""
+        publishing = asyncio.create_task(self.publisher.run(lease, self._may_work))
+        self._taking = asyncio.create_task(self._bus.submissions.run(lease.epoch, self._may_work))
+        if not self._takes:
+            self._taking.cancel()
+        try:
+            await asyncio.wait({publishing, self._taking}, return_when=asyncio.FIRST_COMPLETED)
+            if not self._takes:
+                await asyncio.wait({publishing})
+            for task in (publishing, self._taking):
+                if task.done() and not task.cancelled():
+                    task.result()
+        finally:
+            await ended([publishing, self._taking])
+
+    def _may_work(self) -> bool:
+        return self._lead.is_held
+
+
+def _age(since: datetime | None) -> float:
+    return 0.0 if since is None else max(0.0, (datetime.now(UTC) - since).total_seconds())
