@@ -132,9 +132,7 @@ def consistency_proof(first: int, second: int, hash_of: HashOf) -> list[bytes]:
     return proof[::-1]
 
 
-def verify_consistency(
-    first: int, second: int, first_root: bytes, second_root: bytes, proof: Sequence[bytes]
-) -> bool:
+def verify_consistency(first: int, second: int, first_root: bytes, second_root: bytes, proof: Sequence[bytes]) -> bool:
     """Say whether `proof` shows that the tree of `second` leaves begins with that of `first`."""
     if first == second:
         return not proof and first_root == second_root

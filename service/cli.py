@@ -16,6 +16,7 @@ from rich.console import Console
 
 from service.access import SCOPES, create_token
 from service.app import VERSION, prepare, run, running, set_up_logging
+from service.auditing.command import audit
 from service.catalog_commands import catalog
 from service.console import print_table, told
 from service.importing.command import import_command
@@ -200,6 +201,7 @@ def token_create(name: str, scopes: Sequence[str], accounts: Sequence[str]) -> N
     click.echo(f"# The token, shown this once:\n{made.token}\n\n# Add to the file of {PREFIX}TOKENS:\n{made.entry}")
 
 
+main.add_command(audit)
 main.add_command(catalog)
 main.add_command(import_command)
 

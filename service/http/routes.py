@@ -73,6 +73,7 @@ ROUTES: tuple[Route, ...] = (
     _query(_ACCOUNT + "/consumptions", "consumptions"),
     _query(_ACCOUNT + "/grants", "grants"),
     _query(_ACCOUNT + "/transactions", "transactions"),
+    _query(_ACCOUNT + "/explain", "explain"),
     _query(_ACCOUNT + "/commands/{idempotency_key}", "outcome"),
     _query("/v1/catalog", "catalog"),
     _query_body("/v1/quote", "quote"),
