@@ -17,6 +17,9 @@ from service.auditing.verifier import Mark, Verified, Verifier
 PARTITIONS_MAX = 1024
 ADVANCE_BYTES = 1_048_576
 _PARTITION = b'"partition":'
+_DIGITS_MAX = 4
+_TAIL_BYTES = 300
+"""The field and what stands behind it are shorter."""
 
 
 def verify_export(
@@ -52,14 +55,12 @@ def verify_export(
 
 def _partition_of(line: bytes) -> int | None:
     """Return the partition that a line says it is of; behind that field there is no text that a caller chose."""
-    begin = line.rfind(_PARTITION)
+    begin = line.rfind(_PARTITION, -_TAIL_BYTES)
     if begin < 0:
         return None
     begin += len(_PARTITION)
     digits = line[begin : line.find(b",", begin)]
-    if not digits.isdigit() or len(digits) > 4 or int(digits) >= PARTITIONS_MAX:
-        return None
-    return int(digits)
+    return int(digits) if len(digits) <= _DIGITS_MAX and digits.isdigit() and int(digits) < PARTITIONS_MAX else None
 
 
 class _Share:

@@ -17,7 +17,7 @@ from typing import NamedTuple, NoReturn
 import msgspec
 
 from events.account import ZERO, Account, State
-from events.facts import Consumed, Figures, Refunded, Reserved
+from events.facts import Consumed, Figures, Granted, PlanChanged, Refunded, Reserved
 from events.grants import BONUS_KINDS, Grant
 from events.holds import Hold
 from events.instants import Instant
@@ -240,23 +240,14 @@ class Verifier:
 
     def _check_identities(self, event: Event, state: State) -> None:
         """Check SEMANTICS.md section 3: each grant adds up, and the balance is the sum of the grants."""
-        sums: dict[str, list[int]] = {}
-        for grant in state.account.grants.values():
-            if _imbalance(grant):
+        grants = state.account.grants
+        for grant_id in _moved(event):
+            grant = grants.get(grant_id) or state.known.get(("grant", grant_id))
+            if isinstance(grant, Grant) and _imbalance(grant):
                 self.refuse("broken_identity", f"grant {grant.id} does not add up: {_told(grant)}", event)
-            sums_of = sums.get(grant.unit)
-            if sums_of is None:
-                sums_of = sums[grant.unit] = [0, 0, 0, 0, 0]
-            _add(sums_of, grant)
-        for key in _ended(event):
-            item = state.known.get(("grant", key))
-            if isinstance(item, Grant) and _imbalance(item):
-                self.refuse("broken_identity", f"grant {item.id} does not add up: {_told(item)}", event)
+        sums = _sums(grants.values())
         for unit, f in state.account.figures.items():
-            available, reserved, scheduled, scoped, bonus = sums.get(unit, _NOTHING)
-            if (f.available, f.reserved, f.scheduled, f.scoped, f.bonus) != (
-                *(available, reserved, scheduled, scoped, bonus),
-            ):
+            if [f.available, f.reserved, f.scheduled, f.scoped, f.bonus] != sums.get(unit, _NOTHING):
                 self.refuse("broken_identity", f"the balance of {unit} is not the sum of the grants", event)
             if f.debt < 0 or (f.debt and f.available):
                 self.refuse("broken_identity", f"{f.debt} {unit} of debt beside {f.available} available", event)
@@ -307,13 +298,19 @@ def _made(event: Event) -> str | None:
     return None
 
 
-def _ended(event: Event) -> list[str]:
+def _moved(event: Event) -> list[str]:
+    """Return the grants that an event changes; the others are as they were when they were last checked."""
     data = event.data
-    ids: list[str] = [entry.grant_id for entry in getattr(data, "allocation", ())]
-    if isinstance(data, Reserved | Refunded | Consumed):
-        return ids
-    grant_id: str | None = getattr(data, "grant_id", None)
-    return ids if grant_id is None else [*ids, grant_id]
+    if isinstance(data, PlanChanged):
+        return []
+    ids = [entry.grant_id for entry in data.allocation]
+    if isinstance(data, Granted | Refunded):
+        ids += [entry.grant_id for entry in data.repaid]
+    if isinstance(data, Refunded):
+        ids += [entry.grant_id for entry in data.reclaimed]
+    elif isinstance(data, Granted) and data.grant_id is not None:
+        ids.append(data.grant_id)
+    return ids
 
 
 def _imbalance(grant: Grant) -> bool:
@@ -322,18 +319,27 @@ def _imbalance(grant: Grant) -> bool:
     return left != 0 or grant.remaining < 0 or grant.held < 0
 
 
-def _add(sums: list[int], grant: Grant) -> None:
-    """Add what a grant is worth to available, reserved, scheduled, scoped and bonus."""
-    sums[1] += grant.held
-    if grant.state == "scheduled":
-        sums[2] += grant.remaining
-    elif grant.state == "active":
-        if grant.operations is not None:
-            sums[3] += grant.remaining
-        else:
-            sums[0] += grant.remaining
-            if grant.kind in BONUS_KINDS:
-                sums[4] += grant.remaining
+def _sums(grants: Iterable[Grant]) -> dict[str, list[int]]:
+    """Return what the live grants of each unit come to: available, reserved, scheduled, scoped and bonus."""
+    sums: dict[str, list[int]] = {}
+    for grant in grants:
+        of_unit = sums.get(grant.unit)
+        if of_unit is None:
+            of_unit = sums[grant.unit] = [0, 0, 0, 0, 0]
+        of_unit[1] += grant.held
+        remaining = grant.remaining
+        if not remaining:
+            continue
+        if grant.state == "scheduled":
+            of_unit[2] += remaining
+        elif grant.state == "active":
+            if grant.operations is not None:
+                of_unit[3] += remaining
+            else:
+                of_unit[0] += remaining
+                if grant.kind in BONUS_KINDS:
+                    of_unit[4] += remaining
+    return sums
 
 
 _COUNTERS = (
