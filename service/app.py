@@ -29,19 +29,24 @@ import uvloop
 
 from events.catalog import Catalog
 from service.bus import Bus
+from service.checkpoints.checkpointer import Checkpointer
+from service.checkpoints.keys import SigningKey
+from service.checkpoints.note import InvalidNote
+from service.checkpoints.proofs import Proofs
 from service.gateway import Gateway
 from service.http.server import HttpServer
 from service.in_force import CatalogRefused, Follower, InForce, in_force, settle
 from service.ledger import Ledger
 from service.outages import Outage
 from service.reads import Reads
-from service.settings import PREFIX, Settings, database_url, masked, read_access, read_catalog
+from service.settings import PREFIX, Settings, database_url, masked, read_access, read_catalog, read_signing_keys
 from service.store.catalogs import StoredCatalogs
+from service.store.checkpoints import StoredCheckpoints
 from service.store.feed import Feed
 from service.store.log import Log
 from service.store.migrate import MigrationError, migrate
 from service.sweeper import Sweeper
-from service.telemetry.health import Health
+from service.telemetry.health import Check, Health
 from service.telemetry.metrics import Metrics
 
 VERSION = version("credit-ledger")
@@ -91,7 +96,7 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
 
     `other_ports` are tried when the port of the settings is taken. Raises InvalidSettings and StartError.
     """
-    access = read_access(settings)
+    access, keys = read_access(settings), read_signing_keys(settings)
     if settings.catalog is not None:
         read_catalog(settings)  # what is wrong with it is told before the database is asked
     async with AsyncExitStack() as stack:
@@ -108,26 +113,36 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
             activation, catalog, history = await _catalog_of(settings, stored)
             ledger = await Ledger.open(log, catalog, history)
         stack.push_async_callback(_drain, ledger)
+        feed = Feed(log, ledger.partitions)
+        checks: dict[str, Check] = {"database": log.identity}
+        checkpointer = await _checkpointer(settings, ledger, feed, keys)
+        if checkpointer is not None:
+            checkpointer.start()
+            stack.push_async_callback(checkpointer.stop)
+            checks["history"] = checkpointer.check
         follower = Follower(ledger, stored, activation.number)
         sweeper = Sweeper(ledger)
         follower.start()
         sweeper.start()
         stack.push_async_callback(follower.stop)
         stack.push_async_callback(sweeper.stop)
-        gateway, feed = Gateway(ledger, Reads(ledger)), Feed(log, ledger.partitions)
+        gateway = Gateway(ledger, Reads(ledger))
 
         def server(port: int) -> HttpServer:
             metrics = Metrics()
             sweeper.measure(metrics)
+            if checkpointer is not None:
+                checkpointer.measure(metrics)
             return HttpServer(
                 gateway=gateway,
                 feed=feed,
                 access=access,
-                health=Health({"database": log.identity}),
+                health=Health(checks),
                 metrics=metrics,
                 host=settings.http_host,
                 port=port,
                 operations_port=settings.operations_port,
+                proofs=Proofs(log, ledger.id, ledger.partitions, [key.public for key in keys]) if keys else None,
             )
 
         bus = None
@@ -146,6 +161,30 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
             bus.start()
         tune_collector()
         yield Running(settings, catalog, gateway, http, bus)
+
+
+async def _checkpointer(
+    settings: Settings, ledger: Ledger, feed: Feed, keys: Sequence[SigningKey]
+) -> Checkpointer | None:
+    """Return what signs checkpoints, after it compared the log with the last one; None without a key."""
+    if not keys:
+        return None
+    checkpointer = Checkpointer(
+        ledger_id=ledger.id,
+        partitions=ledger.partitions,
+        feed=feed,
+        stored=StoredCheckpoints(ledger.log),
+        keys=keys,
+        clock=ledger.clock,
+        hold_back=ledger.hold_back,
+        directory=settings.checkpoint_dir,
+    )
+    try:
+        with explained(settings):
+            await checkpointer.begin()
+    except InvalidNote as error:
+        raise StartError(f"the last checkpoint cannot be read: {error}") from None
+    return checkpointer
 
 
 async def _catalog_of(settings: Settings, stored: StoredCatalogs) -> InForce:

@@ -18,6 +18,7 @@ from service.access import SCOPES, create_token
 from service.app import VERSION, prepare, run, running, set_up_logging
 from service.auditing.command import audit
 from service.catalog_commands import catalog
+from service.checkpoints.command import key
 from service.console import print_table, told
 from service.importing.command import import_command
 from service.settings import (
@@ -28,6 +29,7 @@ from service.settings import (
     load,
     read_access,
     read_catalog,
+    read_signing_keys,
     show,
     slips,
 )
@@ -48,7 +50,8 @@ Settings are read from the environment and from .env in the working directory:
   {PREFIX}TOKENS          who may do what, a TOML file
   {PREFIX}SUBJECT_PREFIX  credits
   {PREFIX}PARTITIONS      16; fixed when the ledger is created
-  {PREFIX}SIGNING_KEY_FILE
+  {PREFIX}SIGNING_KEY_FILE signs checkpoints; made by `credit-ledger key create`
+  {PREFIX}CHECKPOINT_DIR  a directory that keeps every checkpoint
 """
 _EXAMPLE = """
 \b
@@ -163,7 +166,7 @@ def check_config() -> None:
         rows = [(shown.name, shown.value, shown.source) for shown in show(settings)]
         print_table(("setting", "value", "from"), rows)
         readers = (database_url, read_access) if settings.catalog is None else (database_url, read_catalog, read_access)
-        for read in readers:
+        for read in (*readers, read_signing_keys):
             attempt(lambda read=read: read(settings))
         if settings.catalog is None:
             click.echo(f"note: {PREFIX}CATALOG is not set; the catalog in force in the database will be used", err=True)
@@ -204,6 +207,7 @@ def token_create(name: str, scopes: Sequence[str], accounts: Sequence[str]) -> N
 main.add_command(audit)
 main.add_command(catalog)
 main.add_command(import_command)
+main.add_command(key)
 
 
 if __name__ == "__main__":

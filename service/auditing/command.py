@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import aclosing, contextmanager
 from pathlib import Path
 from time import monotonic
@@ -25,7 +25,10 @@ from service.auditing.faults import MEANINGS
 from service.auditing.parallel import Marks, verify_database, verify_file
 from service.auditing.report import Report, report
 from service.auditing.travel import EventNotFound, before, between, line_of, past
+from service.auditing.trusted import marks_of, own_marks, read_checkpoints, read_public_keys
 from service.auditing.verifier import Verified
+from service.checkpoints.keys import InvalidKey
+from service.checkpoints.note import InvalidNote
 from service.console import print_json, told
 from service.database import log_at_hand
 from service.in_force import in_force
@@ -87,7 +90,7 @@ def _told() -> Generator[None]:
         raise
     except click.ClickException as error:
         raise CouldNotRun(error.message) from None
-    except (Refusal, EventNotFound, Outage, OSError) as error:
+    except (Refusal, EventNotFound, Outage, OSError, InvalidKey, InvalidNote) as error:
         raise CouldNotRun(str(getattr(error, "detail", error))) from None
 
 
@@ -108,15 +111,31 @@ def _progress(what: str, total: int, *, as_json: bool) -> Generator[Callable[[in
     "--from-file", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="An export (NDJSON) to check instead of the database.",
 )  # fmt: skip
+@click.option(
+    "--checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Signed checkpoints that the history must agree with.",
+)  # fmt: skip
+@click.option("--key", "keys", multiple=True, help="A public key, or its file, that must have signed the checkpoints.")
 @click.option("--partitions", type=click.IntRange(1, 1024), help="With --from-file: how many the ledger has.")
 @_json
 @_data
-def verify(file: Path | None, partitions: int | None, data: Path | None, *, as_json: bool) -> None:
+def verify(
+    file: Path | None,
+    checkpoint: Path | None,
+    keys: Sequence[str],
+    partitions: int | None,
+    data: Path | None,
+    *,
+    as_json: bool,
+) -> None:
     """Check every line of the history, and all that is kept beside it, by replaying it from nothing.
 
     Each line must be canonical, in its place, and linked by its hash to the one before it; balances and identities must
     hold after each event; and the stored hashes, heads, accounts, holds, consumptions and grants must be what the replay
     comes to. The first wrong event of each partition is named.
+
+    A checkpoint that was kept elsewhere proves more: that the lines are those that it was signed for, although somebody
+    could have rewritten them with all their hashes. From the database, its own last checkpoint is checked as well.
 
     Exit code 0: sound. 1: not sound. 2: it could not be checked.
 
@@ -124,16 +143,21 @@ def verify(file: Path | None, partitions: int | None, data: Path | None, *, as_j
     credit-ledger audit verify
     credit-ledger audit verify --json --data .ledger
     credit-ledger audit verify --from-file log.ndjson
+    credit-ledger audit verify --checkpoint kept.checkpoints --key credit-ledger+1a2b3c4d+AQ...
     """  # noqa: D301 - click takes \b for "leave these lines as they are"
-    marks: Marks = {}
     started = monotonic()
     with _told():
+        trusted = read_public_keys(keys)
+        given = () if checkpoint is None else read_checkpoints(checkpoint)
+        marks, untrusted = marks_of(given, trusted)
+        if given and not trusted:
+            click.echo("note: the signatures of the checkpoints were not checked; name the --key", err=True)
         verified = (
             _verified_database(data, marks, as_json=as_json)
             if file is None
             else _verified_file(file, partitions, marks, as_json=as_json)
         )
-    found = report(verified, marks)
+    found = report(verified, marks, untrusted)
     seconds = monotonic() - started
     if as_json:
         print_json({**cast("dict[str, object]", msgspec.to_builtins(found)), "seconds": round(seconds, 3)})
@@ -155,6 +179,7 @@ def _verified_database(data: Path | None, marks: Marks, *, as_json: bool) -> lis
         async with log_at_hand(load(Settings), data) as (log, settings):
             _, partitions = await log.identity()
             lines = sum((await Feed(log, partitions).heads()).values())
+            own = await own_marks(log, marks)
             with _progress("verifying", lines, as_json=as_json) as progress:
                 found.append(
                     await verify_database(
@@ -162,7 +187,7 @@ def _verified_database(data: Path | None, marks: Marks, *, as_json: bool) -> lis
                         database_url(settings),
                         partitions=partitions,
                         lines=lines,
-                        marks=marks,
+                        marks=own,
                         progress=progress,
                     )
                 )

@@ -21,10 +21,12 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     faults: tuple[Fault, ...]
 
 
-def report(verified: Iterable[Verified], marks: Mapping[int, Iterable[Mark]] | None = None) -> Report:
+def report(
+    verified: Iterable[Verified], marks: Mapping[int, Iterable[Mark]] | None = None, others: Iterable[Fault] = ()
+) -> Report:
     """Sum up what the partitions came to; one that a checkpoint has seen and that is not there was rolled back."""
     partitions = sorted(verified, key=lambda each: each.partition)
-    faults = [each.fault for each in partitions if each.fault is not None]
+    faults = [*others, *(each.fault for each in partitions if each.fault is not None)]
     there = {each.partition for each in partitions}
     for partition, seen in (marks or {}).items():
         size = max((mark.size for mark in seen), default=0)
