@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from msgspec import to_builtins
 
-from events.account import Account, State, evolve
+from events.account import Account, State
+from events.evolve import evolve
 from events.facts import Consumed, Data, Granted, PlanChanged, Refunded, Reserved
 from events.grants import Grant, by_grant, draw_order
 from events.holds import Hold

@@ -28,6 +28,7 @@ import orjson
 import uvloop
 
 from events.catalog import Catalog
+from service.auditor import Auditor
 from service.bus import Bus
 from service.checkpoints.checkpointer import Checkpointer
 from service.checkpoints.keys import SigningKey
@@ -46,7 +47,7 @@ from service.store.feed import Feed
 from service.store.log import Log
 from service.store.migrate import MigrationError, migrate
 from service.sweeper import Sweeper
-from service.telemetry.health import Check, Health
+from service.telemetry.health import Alarm, Health
 from service.telemetry.metrics import Metrics
 
 VERSION = version("credit-ledger")
@@ -114,12 +115,16 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
             ledger = await Ledger.open(log, catalog, history)
         stack.push_async_callback(_drain, ledger)
         feed = Feed(log, ledger.partitions)
-        checks: dict[str, Check] = {"database": log.identity}
+        alarms: dict[str, Alarm] = {}
         checkpointer = await _checkpointer(settings, ledger, feed, keys)
         if checkpointer is not None:
             checkpointer.start()
             stack.push_async_callback(checkpointer.stop)
-            checks["history"] = checkpointer.check
+            alarms["history"] = checkpointer.alarm
+        auditor = Auditor(log, ledger.partitions)
+        auditor.start()
+        stack.push_async_callback(auditor.stop)
+        alarms["audit"] = auditor.alarm
         follower = Follower(ledger, stored, activation.number)
         sweeper = Sweeper(ledger)
         follower.start()
@@ -131,13 +136,14 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
         def server(port: int) -> HttpServer:
             metrics = Metrics()
             sweeper.measure(metrics)
+            auditor.measure(metrics)
             if checkpointer is not None:
                 checkpointer.measure(metrics)
             return HttpServer(
                 gateway=gateway,
                 feed=feed,
                 access=access,
-                health=Health(checks),
+                health=Health({"database": log.identity}, alarms),
                 metrics=metrics,
                 host=settings.http_host,
                 port=port,

@@ -26,7 +26,7 @@ Advance = Callable[[int], None]
 """Told how many lines, or bytes of a file, were done since the last time."""
 
 
-class _Columns:
+class Columns:
     """Checks what stands beside the lines: position, hash, and the columns by which events are found."""
 
     def __init__(self, verifier: Verifier) -> None:
@@ -72,7 +72,7 @@ async def verify_partition(
     """Return what a partition of the database came to."""
     with closing(States()) as states:
         verifier = Verifier(partition, states, partitions=partitions, marks=marks)
-        columns = _Columns(verifier)
+        columns = Columns(verifier)
         try:
             head = await view.head()
             async for page in view.lines():

@@ -15,7 +15,8 @@ from typing import cast
 
 import msgspec
 
-from events.account import Account, Item, ItemKind, Key, Missing, State, evolve
+from events.account import Account, Item, ItemKind, Key, Missing, State
+from events.evolve import evolve
 from events.grants import Grant
 from events.holds import Consumption, Hold
 from events.payments import Paid

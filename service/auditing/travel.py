@@ -7,10 +7,11 @@ from collections.abc import AsyncGenerator
 from contextlib import closing
 from typing import NamedTuple
 
-from events.account import State, evolve
+from events.account import State
 from events.catalog import Catalog
 from events.decide import due_facts
 from events.errors import AccountNotFound
+from events.evolve import evolve
 from events.instants import Instant
 from events.partition import partition_of
 from events.recorded import Line, decode

@@ -116,10 +116,11 @@ class Checkpointer:
             self._task.cancel()
             await asyncio.wait({self._task})
 
-    async def check(self) -> None:
-        """Raise Unavailable while there is an alarm."""
-        if self.alarms:
-            raise Unavailable(f"history_rolled_back in {len(self.alarms)} partitions")
+    def alarm(self) -> str | None:
+        """Return what is wrong with the history, in words, or None."""
+        if not self.alarms:
+            return None
+        return "; ".join(f"history_rolled_back: partition {partition}: {why}" for partition, why in self.alarms.items())
 
     async def make(self) -> Checkpoint | None:
         """Make a checkpoint when something was written since the last one; raises Outage."""

@@ -126,6 +126,12 @@ async def view_of(log: Log, partition: int) -> AsyncGenerator[PartitionView]:
         yield PartitionView(connection, partition)
 
 
+async def next_lines(log: Log, partition: int, after: int, limit: int) -> list[LineRow]:
+    """Return the next lines behind a position, outside of any view; raises Unavailable."""
+    async with log.connection() as connection:
+        return [LineRow(*row) for row in await connection.fetch(_SQL["lines"], partition, after, limit)]
+
+
 async def event_line(log: Log, partition: int, position: int) -> tuple[bytes, str] | None:
     """Return the line at a position and its hash in hex, or None when there is none."""
     async with log.connection() as connection:

@@ -201,8 +201,8 @@ async def test_a_restored_old_backup_is_noticed_and_takes_no_commands(
     )
     await connection.close()
     async with served(database_url, tmp_path) as session:
-        ready = await get(session, "/readyz", 503)
-        assert "history_rolled_back" in ready["detail"]
+        ready = await get(session, "/readyz")
+        assert "history_rolled_back" in ready["alarms"]["history"]
         async with session.post(
             "/v1/accounts/team-1/consumptions", json={"amount": 1}, headers={"Idempotency-Key": "k"}
         ) as answer:

@@ -7,7 +7,8 @@ from typing import Any
 import orjson
 import pytest
 
-from events.account import State, replay
+from events.account import State
+from events.evolve import replay
 from events.recorded import Line
 from projections.explain import explain
 from tests.domain.scenario import Story, given
