@@ -23,9 +23,17 @@ from events.payments import Paid
 from events.recorded import Event
 from events.spending import Payers, Resets
 
-UNITS_IN_MEMORY_MAX = 12_000
+UNITS_IN_MEMORY_MAX = 10_000
 """Accounts and items together; each takes one to two KiB."""
-_CACHE_KIB = 8_192
+_CACHE_KIB = 2_048
+_NAME_ALL = frozenset(
+    {
+        *("hold", "extend", "settle", "partial", "direct", "late", "release", "hold_expired", "consumption"),
+        *("plan", "trial", "promo", "purchase", "rollover", "refund_regrant", "adjustment", "activated", "expired"),
+        "revoked",
+    }
+)
+"""Kinds of events that name every item that they touch."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _account = msgspec.msgpack.Decoder(Account)
@@ -95,6 +103,9 @@ class States:
 
     def _evolve_partly_known(self, state: State, event: Event) -> None:
         self._bring(state, _named(event))
+        if event.kind in _NAME_ALL:
+            evolve(state, event)
+            return
         while True:
             fork = _trial(state)  # what is missing may be noticed in the middle of a change
             try:
