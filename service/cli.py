@@ -50,7 +50,7 @@ Settings are read from the environment and from .env in the working directory:
   {PREFIX}TOKENS          who may do what, a TOML file
   {PREFIX}SUBJECT_PREFIX  credits
   {PREFIX}PARTITIONS      16; fixed when the ledger is created
-  {PREFIX}SIGNING_KEY_FILE signs checkpoints; made by `credit-ledger key create`
+  {PREFIX}SIGNING_KEY_FILE signs checkpoints; see `credit-ledger key --help`
   {PREFIX}CHECKPOINT_DIR  a directory that keeps every checkpoint
 """
 _EXAMPLE = """

@@ -13,7 +13,6 @@ from service.checkpoints.keys import SigningKey
 from service.checkpoints.note import Checkpoint, Tree
 from tests.auditing.outsider import verify
 from tests.auditing.test_tampering import OF_LINES, by_partition
-from tests.domain.test_replay import eventful
 from tests.servers import PARTITIONS
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "log-format.md"
@@ -30,6 +29,8 @@ def test_it_accepts_good_logs(exported_lines: list[bytes]) -> None:
 
 
 def test_it_understands_every_kind_of_event() -> None:
+    from tests.domain.test_replay import eventful
+
     assert verify([line.line for line in eventful().log]) is None
 
 
