@@ -183,7 +183,8 @@ SETTINGS = {
     "tokens": "the tokens and callers, a TOML file",
     "subject_prefix": "the first token of every NATS subject",
     "partitions": "fixed when the ledger is created; another number is refused",
-    "signing_key_file": "the key that signs checkpoints",
+    "signing_key_file": "the key that signs checkpoints, see [Verify the log](../how-to/verify-the-log.md); without it none are made",
+    "checkpoint_dir": "a directory to which every checkpoint is added, best on another machine's disk",
 }
 
 

@@ -106,6 +106,7 @@ class ConsumedLine(Record, frozen=True):
     operation: str | None = None
     quantity: int | None = None
     price: PriceRule | None = None
+    params: dict[str, int | str] = {}
 
 
 class Policies(Record, frozen=True):
@@ -229,6 +230,8 @@ class Consumed(Record, frozen=True):
     lines: list[ConsumedLine] = []
     reference: str | None = None
     metadata: dict[str, str] = {}
+    params: dict[str, int | str] = {}
+    """What the step named beside its quantity, and its price was found with; a step that names none has its hold's."""
     hold: HoldFigures | None = None
 
 

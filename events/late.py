@@ -59,6 +59,7 @@ def consume_late(draft: Draft, hold: Hold, command: Consume) -> None:
         operation=single.operation if single else None,
         quantity=charging.quantity(hold, command),
         price=single.price if single else None,
+        params=command.params or {},
         period=draft.state.account.period_start,
         lines=charging.consumed_lines(hold, _by_line([*reserved, *excess]), drawn, debt),
         reference=hold.reference,

@@ -205,6 +205,7 @@ def consume(draft: Draft, command: Consume) -> None:
         operation=hold.lines[0].operation if len(hold.lines) == 1 else None,
         quantity=charging.quantity(hold, command),
         price=hold.lines[0].price if len(hold.lines) == 1 else None,
+        params=command.params or {},
         period=draft.state.account.period_start,
         lines=consumed,
         reference=hold.reference,
@@ -282,6 +283,7 @@ def consume_direct(draft: Draft, command: ConsumeDirect) -> bool:
         operation=single.operation if single else None,
         quantity=single.quantity if single else None,
         price=single.price if single else None,
+        params=single.params if single else {},
         period=account.period_start,
         lines=[] if single else _direct_lines(asked),
         reference=command.reference,
@@ -300,6 +302,7 @@ def _direct_lines(asked: Quote) -> list[ConsumedLine]:
             operation=line.operation,
             quantity=line.quantity,
             price=line.price,
+            params=line.params,
         )
         for index, line in enumerate(asked.lines)
     ]

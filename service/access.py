@@ -57,7 +57,7 @@ COMMAND_SCOPES: Mapping[str, Scope] = {
 QUERY_SCOPES: Mapping[str, Scope] = dict.fromkeys(
     (
         *("account", "balance", "quota", "check", "quote", "outcome", "catalog"),
-        *("reservations", "grants", "consumptions", "transactions"),
+        *("reservations", "grants", "consumptions", "transactions", "explain"),
     ),
     "read",
 )

@@ -29,8 +29,13 @@ import uvloop
 
 from events.catalog import Catalog
 from service.access import Access
+from service.auditor import Auditor
 from service.bus import Bus
 from service.bus.durable import DurableBus
+from service.checkpoints.checkpointer import Checkpointer
+from service.checkpoints.keys import SigningKey
+from service.checkpoints.note import InvalidNote
+from service.checkpoints.proofs import Proofs
 from service.cloud_events import source_of
 from service.delivery import Delivery
 from service.gateway import Gateway
@@ -42,14 +47,15 @@ from service.ledger import Ledger
 from service.outages import Outage
 from service.publisher import Publisher
 from service.reads import Reads
-from service.settings import PREFIX, Settings, database_url, masked, read_access, read_catalog
+from service.settings import PREFIX, Settings, database_url, masked, read_access, read_catalog, read_signing_keys
 from service.store.catalogs import StoredCatalogs
+from service.store.checkpoints import StoredCheckpoints
 from service.store.feed import Feed
 from service.store.log import Log
 from service.store.migrate import MigrationError, migrate
 from service.store.publishing import Outbox
 from service.sweeper import Sweeper
-from service.telemetry.health import Check, Health
+from service.telemetry.health import Alarm, Check, Health
 from service.telemetry.metrics import Metrics
 
 VERSION = version("credit-ledger")
@@ -100,7 +106,7 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
 
     `other_ports` are tried when the port of the settings is taken. Raises InvalidSettings and StartError.
     """
-    access = read_access(settings)
+    access, keys = read_access(settings), read_signing_keys(settings)
     if settings.catalog is not None:
         read_catalog(settings)  # what is wrong with it is told before the database is asked
     async with AsyncExitStack() as stack:
@@ -121,6 +127,16 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
         if delivery is not None:
             stack.push_async_callback(delivery.stop)
         stack.push_async_callback(_drain, ledger)
+        alarms: dict[str, Alarm] = {}
+        checkpointer = await _checkpointer(settings, ledger, feed, keys)
+        if checkpointer is not None:
+            checkpointer.start()
+            stack.push_async_callback(checkpointer.stop)
+            alarms["history"] = checkpointer.alarm
+        auditor = Auditor(log, ledger.partitions)
+        auditor.start()
+        stack.push_async_callback(auditor.stop)
+        alarms["audit"] = auditor.alarm
         follower = Follower(ledger, stored, activation.number)
         sweeper = Sweeper(ledger)
         follower.start()
@@ -136,15 +152,19 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
             sweeper.measure(metrics)
             if delivery is not None:
                 delivery.measure(metrics)
+            auditor.measure(metrics)
+            if checkpointer is not None:
+                checkpointer.measure(metrics)
             return HttpServer(
                 gateway=gateway,
                 feed=feed,
                 access=access,
-                health=Health(checks),
+                health=Health(checks, alarms),
                 metrics=metrics,
                 host=settings.http_host,
                 port=port,
                 operations_port=settings.operations_port,
+                proofs=Proofs(log, ledger.id, ledger.partitions, [key.public for key in keys]) if keys else None,
             )
 
         bus = None
@@ -189,6 +209,30 @@ def _delivery(settings: Settings, ledger: Ledger, gateway: Gateway, access: Acce
     )
     ledger.followers.append(publisher.note)
     return Delivery(Lead(outbox, new_id()), bus, publisher)
+
+
+async def _checkpointer(
+    settings: Settings, ledger: Ledger, feed: Feed, keys: Sequence[SigningKey]
+) -> Checkpointer | None:
+    """Return what signs checkpoints, after it compared the log with the last one; None without a key."""
+    if not keys:
+        return None
+    checkpointer = Checkpointer(
+        ledger_id=ledger.id,
+        partitions=ledger.partitions,
+        feed=feed,
+        stored=StoredCheckpoints(ledger.log),
+        keys=keys,
+        clock=ledger.clock,
+        hold_back=ledger.hold_back,
+        directory=settings.checkpoint_dir,
+    )
+    try:
+        with explained(settings):
+            await checkpointer.begin()
+    except InvalidNote as error:
+        raise StartError(f"the last checkpoint cannot be read: {error}") from None
+    return checkpointer
 
 
 async def _catalog_of(settings: Settings, stored: StoredCatalogs) -> InForce:

@@ -16,8 +16,10 @@ from rich.console import Console
 
 from service.access import SCOPES, create_token
 from service.app import VERSION, prepare, run, running, set_up_logging
+from service.auditing.command import audit
 from service.bus.permissions import AmbiguousCallers, server_configuration
 from service.catalog_commands import catalog
+from service.checkpoints.command import key
 from service.console import print_table, told
 from service.importing.command import import_command
 from service.republishing import republish_command
@@ -29,6 +31,7 @@ from service.settings import (
     load,
     read_access,
     read_catalog,
+    read_signing_keys,
     show,
     slips,
 )
@@ -49,7 +52,8 @@ Settings are read from the environment and from .env in the working directory:
   {PREFIX}TOKENS          who may do what, a TOML file
   {PREFIX}SUBJECT_PREFIX  credits
   {PREFIX}PARTITIONS      16; fixed when the ledger is created
-  {PREFIX}SIGNING_KEY_FILE
+  {PREFIX}SIGNING_KEY_FILE signs checkpoints; see `credit-ledger key --help`
+  {PREFIX}CHECKPOINT_DIR  a directory that keeps every checkpoint
 """
 _EXAMPLE = """
 \b
@@ -164,7 +168,7 @@ def check_config() -> None:
         rows = [(shown.name, shown.value, shown.source) for shown in show(settings)]
         print_table(("setting", "value", "from"), rows)
         readers = (database_url, read_access) if settings.catalog is None else (database_url, read_catalog, read_access)
-        for read in readers:
+        for read in (*readers, read_signing_keys):
             attempt(lambda read=read: read(settings))
         if settings.catalog is None:
             click.echo(f"note: {PREFIX}CATALOG is not set; the catalog in force in the database will be used", err=True)
@@ -224,6 +228,8 @@ def nats_config() -> None:
 main.add_command(catalog)
 main.add_command(import_command)
 main.add_command(republish_command)
+main.add_command(audit)
+main.add_command(key)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from events.instants import Instant, instant
 from events.partition import partition_of
 from events.payments import Paid
 from service.ids import new_id
-from service.outages import Outage
+from service.outages import Outage, Unavailable
 from service.recall import recall, recall_payment
 from service.requests import Outcome, Request, key_digest
 from service.store.log import Log
@@ -51,6 +51,7 @@ class Ledger:
         self.log = log
         self.followers: list[Callable[[int, int], None]] = []
         """Told, after each commit of this process, a partition and the position at which its log now ends."""
+        self._held_back: dict[int, str] = {}
         turns = asyncio.Semaphore(APPENDS_AT_ONCE)
         self._writers = [
             Writer(
@@ -82,9 +83,24 @@ class Ledger:
         """Return the partition of an account."""
         return partition_of(account, self.partitions)
 
+    def hold_back(self, partition: int, reason: str) -> None:
+        """Take no more commands for a partition; its reads go on."""
+        self._held_back[partition] = reason
+
+    def written_partitions(self) -> list[int]:
+        """Return the partitions that are not held back."""
+        return [partition for partition in range(self.partitions) if partition not in self._held_back]
+
+    def _writer(self, account: str) -> Writer:
+        """Return the writer of an account; raises Unavailable for a partition that takes no commands."""
+        partition = self.partition(account)
+        if partition in self._held_back:
+            raise Unavailable(f"partition {partition} takes no commands: {self._held_back[partition]}")
+        return self._writers[partition]
+
     async def execute(self, request: Request) -> Outcome:
         """Return what a command led to; raises Refusal when it may not be, Outage when that is not known now."""
-        outcome = await self._writers[self.partition(request.command.account)].execute(request)
+        outcome = await self._writer(request.command.account).execute(request)
         return outcome if outcome.counted is None else await self._first_told(outcome.account, outcome.counted)
 
     async def _first_told(self, account: str, paid: Paid) -> Outcome:
@@ -104,7 +120,7 @@ class Ledger:
 
     def sweep(self, account: str) -> Coroutine[None, None, Outcome]:
         """Write what is due in an account; the outcome has `facts`, none, when nothing is. Raises Outage."""
-        return self._writers[self.partition(account)].sweep(account)
+        return self._writer(account).sweep(account)
 
     def waiting(self, partition: int) -> int:
         """Return how many commands of callers wait in a partition or are being written."""
@@ -115,7 +131,7 @@ class Ledger:
         waits: list[asyncio.Future[Outcome]] = []
         for request in requests:
             try:
-                taken = self._writers[self.partition(request.command.account)].take_on(request)
+                taken = self._writer(request.command.account).take_on(request)
             except Outage as outage:
                 taken = asyncio.get_running_loop().create_future()
                 taken.set_exception(outage)
@@ -124,7 +140,7 @@ class Ledger:
 
     async def execute_together(self, requests: Sequence[Request]) -> list[Outcome | BaseException]:
         """Return what an atomic batch of one account led to: outcomes, or a refusal for each; raises Outage."""
-        writer = self._writers[self.partition(requests[0].command.account)]
+        writer = self._writer(requests[0].command.account)
         return await self._all_told(await writer.execute_together(requests))
 
     async def outcome(self, account: str, key: str) -> Outcome | None:

@@ -135,6 +135,16 @@ class TransactionsQuery:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExplainQuery:
+    """Why an event of an account is as it is."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    account: Id
+    event: Token
+    min_token: Token | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogQuery:
     """The catalog in force."""
 
@@ -150,6 +160,7 @@ Query = (
     | OutcomeQuery
     | ListQuery
     | TransactionsQuery
+    | ExplainQuery
     | CatalogQuery
 )
 
@@ -164,6 +175,7 @@ QUERIES: dict[str, type[Query]] = {
     "consumptions": ListQuery,
     "grants": ListQuery,
     "transactions": TransactionsQuery,
+    "explain": ExplainQuery,
     "catalog": CatalogQuery,
 }
 

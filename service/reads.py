@@ -24,6 +24,7 @@ from events.recorded import decode
 from projections.balance import account_balance, account_view, quota_view
 from projections.outcome import answer
 from projections.quote import catalog_view, quote_view, verdict_view
+from service.explanations import Explanations
 from service.gathering import Snapshots
 from service.ledger import Ledger
 from service.lists import Lists
@@ -33,6 +34,7 @@ from service.queries import (
     BalanceQuery,
     CatalogQuery,
     CheckQuery,
+    ExplainQuery,
     ListQuery,
     OutcomeQuery,
     Query,
@@ -57,6 +59,7 @@ class Reads:
         self._log = ledger.log
         self._snapshots = Snapshots(ledger.log)
         self._lists = Lists(ledger.log)
+        self._explanations = Explanations(ledger.log, ledger.partitions)
 
     @property
     def _catalog(self) -> Catalog:
@@ -80,6 +83,9 @@ class Reads:
                 return 200, await self._figures(query)
             case CheckQuery():
                 return 200, await self._check(query)
+            case ExplainQuery():
+                await self._reach(query.account, query.min_token)
+                return 200, await self._explanations.of(query)
             case ListQuery() | TransactionsQuery():
                 partition = self._ledger.partition(query.account)
                 await self._reach(query.account, query.min_token)

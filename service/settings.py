@@ -23,6 +23,7 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSou
 
 from events.catalog import Catalog, InvalidCatalog, parse_catalog
 from service.access import Access, InvalidTokens, is_loopback
+from service.checkpoints.keys import InvalidKey, SigningKey, read_keys
 
 PREFIX = "LEDGER_"
 ENV_FILE = Path(".env")
@@ -104,6 +105,7 @@ class Settings(BaseSettings):
     subject_prefix: Annotated[str, Field(max_length=64), AfterValidator(_subject)] = "credits"
     partitions: Annotated[int, Field(ge=1, le=1024)] = 16
     signing_key_file: ExistingFile | None = None
+    checkpoint_dir: Path | None = None
 
     @model_validator(mode="after")
     def _auth_fits(self) -> Self:
@@ -181,6 +183,16 @@ def read_access(settings: Settings) -> Access:
         raise InvalidSettings(*(f"{settings.tokens}: {problem}" for problem in error.problems)) from None
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidSettings(f"{settings.tokens} cannot be read: {error}") from None
+
+
+def read_signing_keys(settings: Settings) -> tuple[SigningKey, ...]:
+    """Return the keys that sign checkpoints, none when none is set; raises InvalidSettings."""
+    if settings.signing_key_file is None:
+        return ()
+    try:
+        return read_keys(settings.signing_key_file)
+    except (InvalidKey, OSError, UnicodeDecodeError) as error:
+        raise InvalidSettings(f"{settings.signing_key_file} cannot be used: {error}") from None
 
 
 class Shown(NamedTuple):

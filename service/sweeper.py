@@ -84,7 +84,7 @@ class Sweeper:
         now = self._ledger.clock()
         found = await due_accounts(
             self._ledger.log,
-            range(self._ledger.partitions),
+            self._ledger.written_partitions(),
             now,
             of_partition_max=BATCH_MAX,
             without=self._left_alone(),

@@ -16,10 +16,13 @@ from pydantic import SecretStr
 from rich.console import Console
 
 from service.app import StartError, prepare, running
+from service.checkpoints.command import NAME_DEFAULT
+from service.checkpoints.keys import SigningKey, write_key
 from service.embedded import EmbeddedServers
 from service.settings import UpSettings, load
 from service.welcome import play, welcome
 
+SIGNING_KEY = "signing.key"
 OTHER_PORTS = (*range(8081, 8090), 0)
 NATS_SECONDS_MAX = 10.0
 _LOOPBACK = {"database_url": "postgresql://127.0.0.1", "nats_url": "nats://127.0.0.1"}
@@ -41,7 +44,14 @@ async def up(settings: UpSettings, data: Path, *, nats_port: int | None, demo: b
     """
     servers = EmbeddedServers(data, nats_port=nats_port)
     async with servers as endpoints:
-        own = {"database_url": SecretStr(endpoints.socket_url), "nats_url": SecretStr(endpoints.nats_url)}
+        own: dict[str, object] = {
+            "database_url": SecretStr(endpoints.socket_url),
+            "nats_url": SecretStr(endpoints.nats_url),
+        }
+        if settings.signing_key_file is None:
+            own["signing_key_file"] = _signing_key(data)
+        if settings.checkpoint_dir is None:
+            own["checkpoint_dir"] = data / "checkpoints"
         mine = settings.model_copy(update=own)
         await prepare(mine)
         other_ports = () if "http_port" in settings.model_fields_set else OTHER_PORTS
@@ -53,3 +63,11 @@ async def up(settings: UpSettings, data: Path, *, nats_port: int | None, demo: b
             accounts = await play(ledger.gateway, ledger.catalog) if demo else []
             welcome(console, ledger, data, accounts, endpoints.database_url)
             raise StartError(await servers.ended())
+
+
+def _signing_key(data: Path) -> Path:
+    """Return the file of the key that signs this ledger's checkpoints; a new one the first time."""
+    path = data / SIGNING_KEY
+    if not path.exists():
+        write_key(path, SigningKey.create(NAME_DEFAULT))
+    return path

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from service.settings import CATALOGS
+from tests.auditing.history import write_history
 from tests.program import credit_ledger, environment
 
 HOW_TO = Path(__file__).parents[1] / "docs" / "how-to"
@@ -51,3 +52,12 @@ async def test_prices_are_changed_as_the_page_says(tmp_path: Path, database_url:
     assert "catalog 2026-12-01 is in force" in printed
     assert "2026-10-01 -> 2026-11-01: no difference" in printed
     assert printed.rstrip().endswith("catalog 2026-10-01 is in force; services that run take it over within seconds")
+
+
+async def test_the_log_is_verified_as_the_page_says(tmp_path: Path, database_url: str) -> None:
+    await write_history(database_url, rounds=3)
+    printed = run_page("verify-the-log.md", tmp_path, LEDGER_DATABASE_URL=database_url)
+    digest, prev_hash = re.findall(r"[0-9a-f]{64}", printed)
+    assert digest == prev_hash
+    assert printed.count("\nsound: ") == 2
+    assert (tmp_path / "signing.pub").read_text() in printed

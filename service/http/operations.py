@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import orjson
 from aiohttp import web
 
 from service.asyncapi import document
@@ -30,7 +31,10 @@ def operations(feed: Feed, health: Health, metrics: Metrics) -> dict[str, Serve]
     async def ready(_request: web.BaseRequest, _path: dict[str, str]) -> web.StreamResponse:
         failures = await health.failures()
         if not failures:
-            return answer(Reply(200, b'{"status":"ready"}'))
+            alarms = health.alarms()
+            return answer(
+                Reply(200, orjson.dumps({"status": "ready", "alarms": alarms} if alarms else {"status": "ready"}))
+            )
         detail = "not ready: " + "; ".join(f"{part}: {failure}" for part, failure in failures.items())
         body = problem(503, "unavailable", "Not ready", detail, {"parts": failures})
         return answer(Reply(503, body, "unavailable", retry_after_seconds=1))

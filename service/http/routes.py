@@ -13,7 +13,7 @@ from typing import Literal
 from service.access import COMMAND_SCOPES, QUERY_SCOPES, Scope
 
 Method = Literal["GET", "POST", "PUT"]
-Kind = Literal["command", "batch", "query", "query_body", "events", "operation"]
+Kind = Literal["command", "batch", "query", "query_body", "events", "proof", "operation"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +73,14 @@ ROUTES: tuple[Route, ...] = (
     _query(_ACCOUNT + "/consumptions", "consumptions"),
     _query(_ACCOUNT + "/grants", "grants"),
     _query(_ACCOUNT + "/transactions", "transactions"),
+    _query(_ACCOUNT + "/explain", "explain"),
     _query(_ACCOUNT + "/commands/{idempotency_key}", "outcome"),
     _query("/v1/catalog", "catalog"),
     _query_body("/v1/quote", "quote"),
     Route("GET", "/v1/events", "events", "events", "audit"),
+    Route("GET", "/v1/checkpoints/latest", "proof", "latest_checkpoint", "audit"),
+    Route("GET", "/v1/checkpoints/key", "proof", "checkpoint_key", "audit"),
+    Route("GET", "/v1/proofs/inclusion", "proof", "inclusion", "audit"),
     _operation("/healthz", "health"),
     _operation("/readyz", "readiness"),
     _operation("/metrics", "metrics"),

@@ -18,12 +18,14 @@ from aiohttp import hdrs, web
 from events.errors import Refusal
 from service.access import Access, is_loopback
 from service.asking import NotFound
+from service.checkpoints.proofs import Proofs
 from service.gateway import Gateway
 from service.http.answers import Malformed, MethodNotAllowed, allowing, answer, nothing
 from service.http.endpoints import Door, Serve, batch, command, query, query_body
 from service.http.export import events
 from service.http.listener import Port
 from service.http.operations import operations
+from service.http.proofs import proof
 from service.http.router import Router
 from service.http.routes import ROUTES, Route
 from service.outages import Outage
@@ -45,7 +47,7 @@ class HttpServer:
     nowhere when that is None; AUTH=off is refused there with ValueError.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it serves and where, all named
         self,
         *,
         gateway: Gateway,
@@ -56,13 +58,14 @@ class HttpServer:
         host: str,
         port: int,
         operations_port: int | None = None,
+        proofs: Proofs | None = None,
     ) -> None:
         is_private = is_loopback(host)
         if access.is_open and not is_private:
             raise ValueError(f"AUTH=off is for the loopback only, and {host} is not")
         self._feed = feed
         self._measures = _Measures(metrics)
-        endpoints = _endpoints(gateway, feed, access, health, metrics)
+        endpoints = _endpoints(gateway, feed, access, health, metrics, proofs)
         open_routes = [route for route in ROUTES if route.kind == "operation"]
         main_routes = [route for route in ROUTES if is_private or route.kind != "operation"]
         self._main = Port(_Dispatcher(main_routes, endpoints, self._measures), host, port)
@@ -100,7 +103,9 @@ class HttpServer:
             await self._operations.stop()
 
 
-def _endpoints(gateway: Gateway, feed: Feed, access: Access, health: Health, metrics: Metrics) -> dict[Route, Serve]:
+def _endpoints(
+    gateway: Gateway, feed: Feed, access: Access, health: Health, metrics: Metrics, proofs: Proofs | None
+) -> dict[Route, Serve]:
     """Return what serves each row of the table."""
     door = Door(access)
     in_flight = metrics.number(
@@ -120,6 +125,8 @@ def _endpoints(gateway: Gateway, feed: Feed, access: Access, health: Health, met
                 return query_body(route, door, gateway)
             case "events":
                 return events(route, door, feed)
+            case "proof":
+                return proof(route, door, proofs)
             case "operation":
                 return open_to_all[route.name]
 

@@ -15,6 +15,7 @@ from service.outages import Outage
 CHECK_SECONDS_MAX = 2.0
 
 Check = Callable[[], Awaitable[object]]
+Alarm = Callable[[], str | None]
 
 _log = logging.getLogger(__name__)
 
@@ -22,8 +23,15 @@ _log = logging.getLogger(__name__)
 class Health:
     """Checks the parts by name; a check returns when its part works, and raises Outage when it does not."""
 
-    def __init__(self, checks: Mapping[str, Check]) -> None:
+    def __init__(self, checks: Mapping[str, Check], alarms: Mapping[str, Alarm] | None = None) -> None:
+        """Take checks, and alarms: what people should look at, although the process can do its work."""
         self._checks = dict(checks)
+        self._alarms = dict(alarms or {})
+
+    def alarms(self) -> dict[str, str]:
+        """Return the alarms, by part."""
+        found = {name: alarm() for name, alarm in self._alarms.items()}
+        return {name: told for name, told in found.items() if told is not None}
 
     async def failures(self) -> dict[str, str]:
         """Return what is wrong, by part; nothing when the process is ready."""

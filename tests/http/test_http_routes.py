@@ -4,8 +4,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from events.partition import partition_of
 from service.http.routes import ROUTES
 from tests.http.stage import Answer, Service
+from tests.servers import PARTITIONS
 
 A = "/v1/accounts/{account}"
 
@@ -116,7 +118,16 @@ LIFE = [
     ),
     Example(("GET", "/v1/catalog"), "/v1/catalog", has=("plans", "operations")),
     Example(("POST", "/v1/quote"), "/v1/quote", {"operation": "generate_image", "quantity": 5}, 200, ("cost", "lines")),
+    Example(
+        ("GET", A + "/explain"),
+        f"{T}/explain?event={partition_of('team-42', PARTITIONS)}-1",
+        has=("because", "grants", "price", "balance", "plan"),
+    ),
     Example(("GET", "/v1/events"), "/v1/events?limit=1", has=("id", "prev_hash")),
+    # This server signs nothing; tests/auditing asks one that does.
+    Example(("GET", "/v1/checkpoints/latest"), "/v1/checkpoints/latest", status=404, has=("code",)),
+    Example(("GET", "/v1/checkpoints/key"), "/v1/checkpoints/key", status=404, has=("code",)),
+    Example(("GET", "/v1/proofs/inclusion"), "/v1/proofs/inclusion?event=0-1", status=404, has=("code",)),
     Example(("GET", "/healthz"), "/healthz", has=("status",)),
     Example(("GET", "/readyz"), "/readyz", has=("status",)),
     Example(("GET", "/metrics"), "/metrics"),
@@ -220,7 +231,17 @@ async def test_on_behalf_of_stands_in_the_events_and_the_actor_is_the_tokens_nam
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(
     "read",
-    ["", "/balance", "/quota", "/reservations", "/consumptions", "/grants", "/transactions", "/commands/k"],
+    [
+        "",
+        "/balance",
+        "/quota",
+        "/reservations",
+        "/consumptions",
+        "/grants",
+        "/transactions",
+        "/commands/k",
+        "/explain?event=0-1",
+    ],
 )
 async def test_a_read_of_an_unknown_account_is_404(shared: Service, read: str) -> None:
     answer = await shared.get("/v1/accounts/nobody" + read)

@@ -1,0 +1,178 @@
+"""Verification of a partition in the database: the lines, and all that stands beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from datetime import datetime
+from hashlib import sha256
+from typing import cast
+
+import msgspec
+
+from events.account import Account, Item, ItemKind
+from events.holds import Hold
+from events.instants import Instant, instant
+from events.recorded import TYPE_OF, Event
+from service.auditing.faults import Fault, Faulty
+from service.auditing.memory import States, key_of
+from service.auditing.verifier import Mark, Verified, Verifier, is_same_account
+from service.store.auditing import LineRow, PartitionView
+
+_account = msgspec.msgpack.Decoder(Account)
+_item: msgspec.msgpack.Decoder[Item] = msgspec.msgpack.Decoder(Item)
+
+Advance = Callable[[int], None]
+"""Told how many lines, or bytes of a file, were done since the last time."""
+
+
+class Columns:
+    """Checks what stands beside the lines: position, hash, and the columns by which events are found."""
+
+    def __init__(self, verifier: Verifier) -> None:
+        self._verifier = verifier
+        self._command: tuple[str, str | None] | None = None
+        self._moment: datetime | None = None
+        self._instant = Instant("")
+
+    def take(self, row: LineRow) -> None:
+        """Check one row; raises Faulty."""
+        verifier = self._verifier
+        place = verifier.position + 1
+        if not verifier.suspects and sha256(row.line).digest() != row.hash:
+            verifier.refuse("wrong_hash", f"the stored hash is {row.hash.hex()}, the line has another one")
+        event = verifier.take(row.line)
+        if verifier.suspects:
+            return
+        if row.recorded_at is not self._moment:
+            self._moment, self._instant = row.recorded_at, instant(row.recorded_at)
+        told = (row.position, row.account, row.type, row.kind, self._instant, row.key)
+        written = (
+            *(event.position, event.account, TYPE_OF[type(event.data)], event.kind, event.recorded_at),
+            self._key(event),
+        )
+        if told != written:
+            names = ("position", "account", "type", "kind", "recorded_at", "key")
+            wrong = [name for name, one, other in zip(names, told, written, strict=True) if one != other]
+            verifier.refuse("wrong_columns", f"the column {wrong[0]} is not what the line says", event, position=place)
+
+    def _key(self, event: Event) -> bytes | None:
+        """Return what the column `key` has: 16 bytes on the first event of a caller's command."""
+        command = (event.account, event.command.idempotency_key)
+        is_first = command != self._command
+        self._command = command
+        if not is_first or command[1] is None:
+            return None
+        return sha256(f"{command[0]}\0{command[1]}".encode()).digest()[:16]
+
+
+async def verify_partition(
+    view: PartitionView, partition: int, *, partitions: int, marks: Iterable[Mark] = (), advance: Advance
+) -> Verified:
+    """Return what a partition of the database came to."""
+    with closing(States()) as states:
+        verifier = Verifier(partition, states, partitions=partitions, marks=marks)
+        columns = Columns(verifier)
+        try:
+            head = await view.head()
+            async for page in view.lines():
+                for row in page:
+                    columns.take(row)
+                advance(len(page))
+            verifier.end(vouched=None if head is None else head.hash)
+            if head is None or (head.position, head.hash) != (verifier.position, verifier.hash):
+                told = "no head" if head is None else f"position {head.position}, hash {head.hash}"
+                verifier.refuse(
+                    "forged_head",
+                    f"the head says {told}; the last line is {verifier.position}, {verifier.hash}",
+                    position=verifier.position,
+                )
+            verifier.finish()
+            await _verify_accounts(view, verifier)
+            await _verify_items(view, verifier)
+        except Faulty as faulty:
+            return verifier.result(faulty.fault)
+        return verifier.result(None)
+
+
+async def _verify_accounts(view: PartitionView, verifier: Verifier) -> None:
+    """Compare the stored accounts with those of the replay, both ways; raises Faulty."""
+    count = 0
+    async for page in view.accounts():
+        for row in page:
+            count += 1
+            replayed = verifier.states.stored(row.account)
+            if replayed is None:
+                raise _wrong(verifier, row.account, 0, "it is stored, and the log does not have it")
+            try:
+                stored = _account.decode(row.state)
+            except msgspec.DecodeError as error:
+                raise _wrong(verifier, row.account, replayed.position, f"it cannot be read: {error}") from None
+            if row.position != replayed.position or not is_same_account(stored, replayed):
+                difference = _difference(stored, replayed)
+                raise _wrong(verifier, row.account, replayed.position, f"it differs from the replay: {difference}")
+    if count != verifier.states.accounts:
+        for account in verifier.states.all_accounts():
+            if not await view.has_account(account.id):
+                raise _wrong(verifier, account.id, account.position, "the log has it, and it is not stored")
+
+
+async def _verify_items(view: PartitionView, verifier: Verifier) -> None:
+    """Compare the stored items with those of the replay, both ways; raises Faulty."""
+    count = 0
+    states = verifier.states
+    async for page in view.items():
+        for row in page:
+            count += 1
+            try:
+                stored = _item.decode(row.state)
+            except msgspec.DecodeError as error:
+                raise _wrong_item(verifier, row.account, f"{row.kind} {row.id} cannot be read: {error}") from None
+            replayed = states.item(row.account, (cast("ItemKind", row.kind), row.id))
+            due_at = replayed.due_at if isinstance(replayed, Hold) else None
+            if stored != replayed or row.due_at != due_at:
+                told = "the log does not have it" if replayed is None else f"differs: {_difference(stored, replayed)}"
+                raise _wrong_item(verifier, row.account, f"{row.kind} {row.id}: {told}")
+    expected = 0
+    for _ in states.all_items():
+        expected += 1
+    if count != expected:
+        for account, item in states.all_items():
+            if not await view.has_item(account, *key_of(item)):
+                raise _wrong_item(verifier, account, f"{key_of(item)[0]} {item.id} is not stored")
+
+
+def _wrong(verifier: Verifier, account: str, position: int, detail: str) -> Faulty:
+    return Faulty(
+        Fault(
+            code="wrong_snapshot",
+            partition=verifier.partition,
+            position=position,
+            account=account,
+            detail=f"the snapshot of {account}: {detail}",
+        )
+    )
+
+
+def _wrong_item(verifier: Verifier, account: str, detail: str) -> Faulty:
+    known = verifier.states.stored(account)
+    return Faulty(
+        Fault(
+            code="wrong_item",
+            partition=verifier.partition,
+            position=0 if known is None else known.position,
+            account=account,
+            detail=detail,
+        )
+    )
+
+
+def _difference(stored: msgspec.Struct, replayed: msgspec.Struct) -> str:
+    """Say in which field two values differ first."""
+    if type(stored) is not type(replayed):
+        return f"it is a {type(stored).__name__}, the replay has a {type(replayed).__name__}"
+    for name in stored.__struct_fields__:
+        one, other = getattr(stored, name), getattr(replayed, name)
+        if one != other and name != "due_at":
+            return f"{name} is {one!r}, the replay has {other!r}"[:300]
+    return "its position"

@@ -1,0 +1,369 @@
+"""The verifier of one partition: takes its lines one by one and stops at the first that is wrong.
+
+It believes nothing but the bytes of the lines. Each must be an event in canonical form at its place, linked to the one
+before it; and what it says must follow from all before it: the replay's balances are those the event tells, and the
+identities of SEMANTICS.md section 3 hold after it. What else is kept about the partition (hashes, columns, head,
+snapshots) is compared with what the lines come to.
+
+A broken link has two ends. The line behind it tells which one was changed: it vouches for the line before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import sha256
+from typing import NamedTuple, NoReturn
+
+import msgspec
+
+from events.account import ZERO, Account, State
+from events.facts import Consumed, Figures, Granted, PlanChanged, Refunded, Reserved
+from events.grants import BONUS_KINDS, Grant
+from events.holds import Hold
+from events.instants import Instant
+from events.merkle import Frontier, leaf_hash
+from events.partition import partition_of
+from events.recorded import GENESIS, Event, decode
+from service.auditing.faults import Code, Fault, Faulty
+from service.auditing.memory import States
+
+_encode = msgspec.json.Encoder(order="sorted").encode
+
+
+class Verified(msgspec.Struct, frozen=True, kw_only=True):
+    """What a partition came to: how many events, the hash of the last line, the Merkle root, and the first fault."""
+
+    partition: int
+    events: int
+    accounts: int
+    hash: str
+    root: str
+    fault: Fault | None = None
+
+
+class Mark(NamedTuple):
+    """What a signed checkpoint says of a partition: its size, and the Merkle root at that size."""
+
+    size: int
+    root: bytes
+
+
+class Verifier:
+    """Checks one partition, line by line; `partitions` is how many the ledger has, when that is known."""
+
+    def __init__(
+        self, partition: int, states: States, *, partitions: int | None = None, marks: Iterable[Mark] = ()
+    ) -> None:
+        self.partition = partition
+        self.states = states
+        self.position = 0
+        self.hash = GENESIS
+        self.tree = Frontier()
+        self.recorded_at: Instant | None = None
+        self._partitions = partitions
+        self._marks = sorted((mark for mark in marks if mark.size), reverse=True)
+        self._suspicion: Fault | None = None
+        self._suspect_hash = ""
+        self._event: Event | None = None
+
+    def result(self, fault: Fault | None) -> Verified:
+        """Return what the lines so far came to."""
+        return Verified(
+            partition=self.partition,
+            events=self.position,
+            accounts=self.states.accounts,
+            hash=self.hash,
+            root=self.tree.root().hex(),
+            fault=fault,
+        )
+
+    @property
+    def suspects(self) -> bool:
+        """Whether a broken link was met, of which the next line, or the end, says which end was changed."""
+        return self._suspicion is not None
+
+    def take(self, line: bytes) -> Event:
+        """Check the next line; raises Faulty at the first that is wrong."""
+        try:
+            event = decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            self._settle_suspicion(None)
+            self.refuse("not_an_event", f"the line is no event: {error}")
+        if self._suspicion is not None:
+            self._settle_suspicion(event.prev_hash)
+        self._check_place(event)
+        if _encode(event) != line:
+            self.refuse("not_canonical", "the line is not the canonical JSON of the event that it holds", event)
+        self._check_times(event)
+        if event.prev_hash != self.hash:
+            self._suspect(event, line)
+            return event
+        self._replay(event)
+        self.position += 1
+        self.hash = sha256(line).hexdigest()
+        self.tree.add(leaf_hash(line))
+        if self._marks and self.tree.size == self._marks[-1].size:
+            self._check_mark(event)
+        self.recorded_at = event.recorded_at
+        self._event = event
+        return event
+
+    def end(self, vouched: str | None = None) -> None:
+        """Say that there are no more lines; `vouched` is the hash of the last one as somebody else knows it."""
+        if self._suspicion is not None:
+            self._settle_suspicion(vouched)
+        if self._marks:
+            mark = self._marks[0]
+            raise Faulty(
+                Fault(
+                    code="rolled_back",
+                    partition=self.partition,
+                    position=self.position + 1,
+                    detail=f"the log ends at {self.position}; a signed checkpoint has seen {mark.size} events",
+                )
+            )
+
+    def refuse(self, code: Code, detail: str, event: Event | None = None, *, position: int | None = None) -> NoReturn:
+        """Raise the fault of the event that is next, or of another position."""
+        raise Faulty(
+            Fault(
+                code=code,
+                partition=self.partition,
+                position=self.position + 1 if position is None else position,
+                account=None if event is None else event.account,
+                detail=detail,
+            )
+        )
+
+    def _check_place(self, event: Event) -> None:
+        expected = self.position + 1
+        if event.id != f"{event.partition}-{event.position}":
+            self.refuse(
+                "out_of_place", f"the line's id is {event.id}, its place {event.partition}-{event.position}", event
+            )
+        if event.partition != self.partition:
+            self.refuse("out_of_place", f"the line says it is {event.id}, of another partition", event)
+        if event.position > expected:
+            self.refuse(
+                "missing_events",
+                f"{self.partition}-{expected} is gone: the line that comes next says it is {event.id}",
+                event,
+            )
+        if event.position < expected:
+            self.refuse("out_of_place", f"the line says it is {event.id}, which came before", event)
+        if self._partitions is not None:
+            home = partition_of(event.account, self._partitions)
+            if home != self.partition:
+                self.refuse("wrong_partition", f"account {event.account} belongs to partition {home}", event)
+
+    def _check_times(self, event: Event) -> None:
+        if self.recorded_at is not None and event.recorded_at < self.recorded_at:
+            self.refuse(
+                "wrong_time", f"recorded_at {event.recorded_at} is before {self.recorded_at} of the line before", event
+            )
+        if event.effective_at > event.recorded_at:
+            self.refuse("wrong_time", f"effective_at {event.effective_at} is after {event.recorded_at}", event)
+
+    def _suspect(self, event: Event, line: bytes) -> None:
+        """Remember a broken link; the next line says which of its two ends was changed."""
+        self._suspicion = Fault(
+            code="broken_chain",
+            partition=self.partition,
+            position=self.position + 1,
+            account=event.account,
+            detail=f"its prev_hash is {event.prev_hash}, the line before it has {self.hash}",
+        )
+        self._suspect_hash = sha256(line).hexdigest()
+
+    def _settle_suspicion(self, vouched: str | None) -> None:
+        """Name the end of a broken link that was changed; `vouched` is the hash that the line behind it knows."""
+        fault = self._suspicion
+        if fault is None:
+            return
+        if self.position and (vouched is None or vouched == self._suspect_hash):
+            said = fault.detail.split(",")[0].removeprefix("its prev_hash is ")
+            fault = Fault(
+                code="broken_chain",
+                partition=self.partition,
+                position=self.position,
+                account=None if self._event is None else self._event.account,
+                detail=f"its hash is {self.hash}, but the next line was written behind one with {said}",
+            )
+        raise Faulty(fault)
+
+    def _check_mark(self, event: Event) -> None:
+        while self._marks and self._marks[-1].size == self.tree.size:
+            mark = self._marks.pop()
+            if mark.root != self.tree.root():
+                self.refuse(
+                    "rewritten",
+                    f"the first {mark.size} lines have the Merkle root {self.tree.root().hex()}, a signed checkpoint "
+                    f"says {mark.root.hex()}: one of them, or its order, was changed with all hashes behind it",
+                    event,
+                    position=self.position,
+                )
+
+    def _replay(self, event: Event) -> None:
+        states = self.states
+        state = states.get(event.account)
+        before = dict(state.account.figures)
+        if state.account.events == 0 and event.kind != "opened":
+            self.refuse("impossible", f"account {event.account} was never opened", event)
+        made = _made(event)
+        if made is not None and states.has(state, ("work", made)):
+            self.refuse("impossible", f"account {event.account} has {made} already", event)
+        try:
+            states.evolve(state, event)
+        except (LookupError, ValueError, ArithmeticError, TypeError) as error:
+            self.refuse("impossible", str(error), event)
+        self._check_balance(event, before, state.account.figures)
+        self._check_identities(event, state)
+
+    def _check_balance(self, event: Event, before: dict[str, Figures], after: dict[str, Figures]) -> None:
+        if event.balance != after:
+            unit, told, found = _first_difference(event.balance, after)
+            self.refuse("wrong_balance", f"the balance of {unit} is told as {told}, the replay comes to {found}", event)
+        for unit, balance in after.items():
+            was = before.get(unit, ZERO)
+            delta = event.delta.get(unit)
+            if delta is None or (
+                was.available + delta.available != balance.available
+                or was.reserved + delta.reserved != balance.reserved
+                or was.debt + delta.debt != balance.debt
+                or was.scheduled + delta.scheduled != balance.scheduled
+                or was.scoped + delta.scoped != balance.scoped
+                or was.bonus + delta.bonus != balance.bonus
+            ):
+                self.refuse("wrong_balance", f"the delta of {unit} is not the change of its balance", event)
+        if len(event.delta) != len(after):
+            self.refuse("wrong_balance", "the delta names a unit that the balance does not", event)
+
+    def _check_identities(self, event: Event, state: State) -> None:
+        """Check SEMANTICS.md section 3: each grant adds up, and the balance is the sum of the grants."""
+        grants = state.account.grants
+        for grant_id in _moved(event):
+            grant = grants.get(grant_id) or state.known.get(("grant", grant_id))
+            if isinstance(grant, Grant) and _imbalance(grant):
+                self.refuse("broken_identity", f"grant {grant.id} does not add up: {_told(grant)}", event)
+        sums = _sums(grants.values())
+        for unit, f in state.account.figures.items():
+            if [f.available, f.reserved, f.scheduled, f.scoped, f.bonus] != sums.get(unit, _NOTHING):
+                self.refuse("broken_identity", f"the balance of {unit} is not the sum of the grants", event)
+            if f.debt < 0 or (f.debt and f.available):
+                self.refuse("broken_identity", f"{f.debt} {unit} of debt beside {f.available} available", event)
+        if any(count < 0 for count in state.account.occupied.values()) or state.account.open_holds < 0:
+            self.refuse("broken_identity", "less than nothing is occupied", event)
+        for unit, usage in state.account.usage.items():
+            if usage.used < 0 or usage.charged < 0:
+                self.refuse("broken_identity", f"the usage of {unit} is below 0", event)
+
+    def finish(self) -> None:
+        """Check what adds up over many items: what open holds hold and occupy; raises Faulty."""
+        states = self.states
+        states.finish()
+        held: dict[str, int] = {}
+        occupied: dict[str, dict[str, int]] = {}
+        for account, item in states.all_items():
+            if not isinstance(item, Hold):
+                continue
+            if item.held:
+                held[account] = held.get(account, 0) + item.held
+            if item.state == "open":
+                counts = occupied.setdefault(account, {})
+                for name, count in item.occupies.items():
+                    counts[name] = counts.get(name, 0) + count
+        for account in states.all_accounts():
+            reserved = sum(figures.reserved for figures in account.figures.values())
+            counts = {name: count for name, count in occupied.get(account.id, {}).items() if count}
+            if reserved != held.get(account.id, 0) or account.occupied != counts:
+                raise Faulty(_of_account(self.partition, account, "its open holds hold or occupy something else"))
+
+
+_NOTHING = [0, 0, 0, 0, 0]
+
+
+def _of_account(partition: int, account: Account, detail: str) -> Fault:
+    return Fault(
+        code="broken_identity", partition=partition, position=account.position, account=account.id, detail=detail
+    )
+
+
+def _made(event: Event) -> str | None:
+    """Return the id of the work that an event makes, which must be new."""
+    data = event.data
+    if isinstance(data, Reserved):
+        return data.reservation_id if event.kind == "hold" else None
+    if isinstance(data, Consumed) and data.consumption_id != data.reservation_id:
+        return data.consumption_id
+    return None
+
+
+def _moved(event: Event) -> list[str]:
+    """Return the grants that an event changes; the others are as they were when they were last checked."""
+    data = event.data
+    if isinstance(data, PlanChanged):
+        return []
+    ids = [entry.grant_id for entry in data.allocation]
+    if isinstance(data, Granted | Refunded):
+        ids += [entry.grant_id for entry in data.repaid]
+    if isinstance(data, Refunded):
+        ids += [entry.grant_id for entry in data.reclaimed]
+    elif isinstance(data, Granted) and data.grant_id is not None:
+        ids.append(data.grant_id)
+    return ids
+
+
+def _imbalance(grant: Grant) -> bool:
+    left = grant.granted + grant.returned - grant.consumed - grant.adjusted - grant.repaid - grant.rolled_over
+    left -= grant.expired + grant.revoked + grant.remaining + grant.held
+    return left != 0 or grant.remaining < 0 or grant.held < 0
+
+
+def _sums(grants: Iterable[Grant]) -> dict[str, list[int]]:
+    """Return what the live grants of each unit come to: available, reserved, scheduled, scoped and bonus."""
+    sums: dict[str, list[int]] = {}
+    for grant in grants:
+        of_unit = sums.get(grant.unit)
+        if of_unit is None:
+            of_unit = sums[grant.unit] = [0, 0, 0, 0, 0]
+        of_unit[1] += grant.held
+        remaining = grant.remaining
+        if not remaining:
+            continue
+        if grant.state == "scheduled":
+            of_unit[2] += remaining
+        elif grant.state == "active":
+            if grant.operations is not None:
+                of_unit[3] += remaining
+            else:
+                of_unit[0] += remaining
+                if grant.kind in BONUS_KINDS:
+                    of_unit[4] += remaining
+    return sums
+
+
+_COUNTERS = (
+    *("granted", "returned", "consumed", "adjusted", "repaid", "rolled_over", "expired", "revoked"),
+    *("remaining", "held"),
+)
+
+
+def _told(grant: Grant) -> str:
+    return ", ".join(f"{name} {getattr(grant, name)}" for name in _COUNTERS if getattr(grant, name))
+
+
+def _first_difference(told: dict[str, Figures], found: dict[str, Figures]) -> tuple[str, object, object]:
+    for unit in sorted({*told, *found}):
+        if told.get(unit) != found.get(unit):
+            return unit, _shown(told.get(unit)), _shown(found.get(unit))
+    return "all units", told, found
+
+
+def _shown(figures: Figures | None) -> object:
+    return None if figures is None else msgspec.to_builtins(figures)
+
+
+def is_same_account(stored: Account, replayed: Account) -> bool:
+    """Say whether a stored snapshot is what a replay came to; `due_at` is a bound, which a fold finds less often."""
+    changes = {"due_at": None}
+    return msgspec.structs.replace(stored, **changes) == msgspec.structs.replace(replayed, **changes)

@@ -1,0 +1,211 @@
+"""The checkpointer: signs what the log is, every second in which something was written.
+
+At the start the trees are read anew up to the last checkpoint, the one of the database and the one of the directory, which
+no restored backup brings back to an older state. When the log is not the one that was signed, the partition takes no more
+commands, nothing is signed, and the alarm is `history_rolled_back`.
+
+Several processes may run one each: a checkpoint's number is taken once, and who comes second goes on from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from events.instants import Instant
+from service.checkpoints.keys import SigningKey
+from service.checkpoints.note import Checkpoint, InvalidNote, Tree, parse_notes
+from service.checkpoints.trees import PAGE_LINES, Growing, Trees
+from service.outages import Outage, Unavailable
+from service.store.checkpoints import StoredCheckpoints, StoredNote
+from service.store.feed import Feed
+from service.telemetry.metrics import Metrics
+
+EVERY_SECONDS = 1.0
+OUTAGE_SECONDS = 5.0
+TAIL_BYTES = 1_048_576
+"""The last checkpoint of a directory's newest file stands in its last bytes."""
+
+_log = logging.getLogger(__name__)
+
+
+def origin_of(ledger_id: str) -> str:
+    """Return the first line of a ledger's checkpoints."""
+    return f"credit-ledger/{ledger_id}"
+
+
+class Checkpointer:
+    """Makes checkpoints of a ledger until it is stopped; `hold_back` is told which partition takes no more commands."""
+
+    def __init__(
+        self,
+        *,
+        ledger_id: str,
+        partitions: int,
+        feed: Feed,
+        stored: StoredCheckpoints,
+        keys: Sequence[SigningKey],
+        clock: Callable[[], Instant],
+        hold_back: Callable[[int, str], None],
+        directory: Path | None = None,
+    ) -> None:
+        self._origin = origin_of(ledger_id)
+        self._partitions = partitions
+        self._feed = feed
+        self._stored = stored
+        self._keys = tuple(keys)
+        self._clock = clock
+        self._hold_back = hold_back
+        self._directory = directory
+        self._trees = Trees(stored)
+        self._growing: list[Growing] = []
+        self._task: asyncio.Task[None] | None = None
+        self.latest: Checkpoint | None = None
+        self.alarms: dict[int, str] = {}
+
+    async def begin(self) -> None:
+        """Compare the log with the last checkpoints, and go on from there; raises Outage and InvalidNote."""
+        heads = await self._feed.heads()
+        note = await self._stored.latest()
+        self.latest = None if note is None else next(parse_notes(note.note))
+        for checkpoint in (self.latest, last_of_directory(self._directory)):
+            if checkpoint is not None:
+                self.alarms |= await self.differences(checkpoint, heads)
+        for partition, detail in self.alarms.items():
+            _log.critical("history_rolled_back: partition %d takes no more commands: %s", partition, detail)
+            self._hold_back(partition, f"history_rolled_back: {detail}")
+        if not self.alarms:
+            await self._recover()
+
+    async def differences(self, checkpoint: Checkpoint, heads: Mapping[int, int]) -> dict[int, str]:
+        """Return the partitions that are not what a checkpoint says they were, and why."""
+        if checkpoint.origin != self._origin or len(checkpoint.trees) != self._partitions:
+            detail = f"the last checkpoint is of {checkpoint.origin}, this ledger is {self._origin}"
+            return dict.fromkeys(range(self._partitions), detail)
+        found: dict[int, str] = {}
+        for partition, tree in enumerate(checkpoint.trees):
+            if heads.get(partition, 0) < tree.size:
+                found[partition] = (
+                    f"it ends at {heads.get(partition, 0)}, and checkpoint {checkpoint.number} of {checkpoint.at} has "
+                    f"{tree.size} events of it: an old backup was restored"
+                )
+            elif (await self._trees.frontier(partition, 0, tree.size)).root() != tree.root:
+                found[partition] = (
+                    f"its first {tree.size} lines are not those that checkpoint {checkpoint.number} of {checkpoint.at} "
+                    "was made of: they were rewritten"
+                )
+        return found
+
+    async def _recover(self) -> None:
+        sizes = [tree.size for tree in self.latest.trees] if self.latest is not None else [0] * self._partitions
+        self._growing = [
+            Growing(partition, await self._trees.frontier(partition, 0, size)) for partition, size in enumerate(sizes)
+        ]
+
+    def start(self) -> None:
+        """Begin to make checkpoints, unless there is an alarm."""
+        if not self.alarms:
+            self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Stop; what was written since the last checkpoint is in the next one."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+    def alarm(self) -> str | None:
+        """Return what is wrong with the history, in words, or None."""
+        if not self.alarms:
+            return None
+        return "; ".join(f"history_rolled_back: partition {partition}: {why}" for partition, why in self.alarms.items())
+
+    async def make(self) -> Checkpoint | None:
+        """Make a checkpoint when something was written since the last one; raises Outage."""
+        heads = await self._feed.heads()
+        if self.latest is None:
+            if not any(heads.values()):
+                return None
+        elif all(heads[partition] <= tree.size for partition, tree in enumerate(self.latest.trees)):
+            return None
+        for growing in self._growing:
+            await self._grow(growing, heads[growing.partition])
+        number = 1 if self.latest is None else self.latest.number + 1
+        trees = tuple(Tree(growing.tree.size, growing.tree.root()) for growing in self._growing)
+        checkpoint = Checkpoint(self._origin, number, self._clock(), trees).signed(self._keys)
+        subtrees = [subtree for growing in self._growing for subtree in growing.subtrees]
+        if not await self._stored.add(StoredNote(number, checkpoint.note()), checkpoint.at, subtrees):
+            await self.begin()  # another process was faster
+            return None
+        for growing in self._growing:
+            growing.subtrees.clear()
+        self.latest = checkpoint
+        if self._directory is not None:
+            await asyncio.to_thread(_append, self._directory, checkpoint)
+        return checkpoint
+
+    async def _grow(self, growing: Growing, size: int) -> None:
+        while growing.tree.size < size:
+            at = growing.tree.size
+            leaves = await self._stored.leaves(growing.partition, at, min(size, at + PAGE_LINES))
+            if not leaves:
+                raise Unavailable(f"partition {growing.partition} has no line {at + 1}")
+            for leaf in leaves:
+                growing.add(leaf)
+
+    async def _run(self) -> None:
+        while True:
+            pause = EVERY_SECONDS
+            try:
+                await self.make()
+            except Outage as outage:
+                _log.warning("no checkpoint is made now: %s", outage)
+                pause = OUTAGE_SECONDS
+            except Exception:  # noqa: BLE001 - the next round may fare better, and nobody waits for this one
+                _log.exception("a checkpoint failed")
+                pause = OUTAGE_SECONDS
+            await asyncio.sleep(pause)
+
+    def measure(self, metrics: Metrics) -> None:
+        """Add what there is to know about checkpoints."""
+        number = metrics.number("gauge", "credit_ledger_checkpoint_number", "Number of the last signed checkpoint.")
+        events = metrics.number("gauge", "credit_ledger_checkpoint_events", "Events that the last checkpoint covers.")
+        alarms = metrics.number(
+            "gauge", "credit_ledger_history_rolled_back", "Partitions whose history is not the one that was signed."
+        )
+
+        async def show() -> None:
+            alarms.labels().value = len(self.alarms)
+            if self.latest is not None:
+                number.labels().value, events.labels().value = self.latest.number, self.latest.events
+
+        metrics.probe(show)
+
+
+def _append(directory: Path, checkpoint: Checkpoint) -> None:
+    """Add a checkpoint to the file of its day; what stands there is never touched."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = directory / f"{checkpoint.at[:10]}.checkpoints"
+    with path.open("ab") as file:
+        file.write(f"{checkpoint.note()}\n".encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def last_of_directory(directory: Path | None) -> Checkpoint | None:
+    """Return the last whole checkpoint of a directory, None when it has none."""
+    if directory is None or not directory.is_dir():
+        return None
+    for path in sorted(directory.glob("*.checkpoints"), reverse=True):
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - TAIL_BYTES))
+            text = file.read().decode(errors="replace")
+        blocks = text.split("\n\n")
+        for end in range(len(blocks), 1, -1):
+            try:
+                return next(parse_notes("\n\n".join(blocks[end - 2 : end])))
+            except InvalidNote:
+                continue  # cut off by a crash, or the signatures of the one before
+    return None

@@ -1,0 +1,104 @@
+"""What those who check the ledger from outside ask for: the last checkpoint, the keys, and proofs of inclusion."""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import b64encode
+from collections.abc import Sequence
+from time import monotonic
+
+from events.merkle import leaf_hash
+from service.asking import NotFound
+from service.auditing.travel import EventNotFound, line_of
+from service.checkpoints.checkpointer import origin_of
+from service.checkpoints.keys import PublicKey
+from service.checkpoints.note import Checkpoint, parse_notes
+from service.checkpoints.trees import Trees
+from service.outages import Unavailable
+from service.store.checkpoints import StoredCheckpoints
+from service.store.log import Log
+
+WAIT_SECONDS = 2.0
+POLL_SECONDS = 0.1
+
+View = dict[str, object]
+
+
+class Proofs:
+    """Answers about checkpoints; every answer is a JSON object."""
+
+    def __init__(self, log: Log, ledger_id: str, partitions: int, keys: Sequence[PublicKey]) -> None:
+        self._log = log
+        self._origin = origin_of(ledger_id)
+        self._partitions = partitions
+        self._keys = tuple(keys)
+        self._stored = StoredCheckpoints(log)
+        self._trees = Trees(self._stored)
+
+    async def latest(self) -> View:
+        """Return the last checkpoint; raises NotFound and Unavailable."""
+        checkpoint = await self._latest()
+        if checkpoint is None:
+            raise NotFound("there is no checkpoint yet")
+        return {
+            "number": checkpoint.number,
+            "origin": checkpoint.origin,
+            "time": checkpoint.at,
+            "events": checkpoint.events,
+            "partitions": [
+                {"partition": partition, "size": tree.size, "root": b64encode(tree.root).decode()}
+                for partition, tree in enumerate(checkpoint.trees)
+            ],
+            "note": checkpoint.note(),
+        }
+
+    async def key(self) -> View:
+        """Return the public keys that sign; raises NotFound when nothing is signed."""
+        self._require_keys()
+        return {"origin": self._origin, "keys": [str(key) for key in self._keys]}
+
+    async def inclusion(self, event_id: str) -> View:
+        """Return the proof that an event is in the last checkpoint; raises NotFound and Unavailable.
+
+        A checkpoint that has a fresh event is waited for, 2 s at most.
+        """
+        self._require_keys()
+        try:
+            line = await line_of(self._log, self._partitions, event_id)
+        except EventNotFound as error:
+            raise NotFound(str(error), event=event_id) from None
+        partition, position = line.event.partition, line.event.position
+        checkpoint = await self._covering(partition, position)
+        size, root = checkpoint.trees[partition]
+        proof = await self._trees.inclusion(partition, position - 1, size)
+        return {
+            "event": event_id,
+            "line": line.line.decode(),
+            "hash": line.hash,
+            "partition": partition,
+            "leaf_index": position - 1,
+            "leaf_hash": b64encode(leaf_hash(line.line)).decode(),
+            "tree_size": size,
+            "root": b64encode(root).decode(),
+            "proof": [b64encode(step).decode() for step in proof],
+            "checkpoint": checkpoint.note(),
+        }
+
+    def _require_keys(self) -> None:
+        if not self._keys:
+            raise NotFound("this ledger signs no checkpoints: LEDGER_SIGNING_KEY_FILE is not set")
+
+    async def _latest(self) -> Checkpoint | None:
+        self._require_keys()
+        stored = await self._stored.latest()
+        return None if stored is None else next(parse_notes(stored.note))
+
+    async def _covering(self, partition: int, position: int) -> Checkpoint:
+        deadline = monotonic() + WAIT_SECONDS
+        while True:
+            checkpoint = await self._latest()
+            if checkpoint is not None and checkpoint.trees[partition].size >= position:
+                return checkpoint
+            if monotonic() > deadline:
+                raise Unavailable(f"no checkpoint has {partition}-{position} yet")
+            await asyncio.sleep(POLL_SECONDS)

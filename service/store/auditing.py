@@ -1,0 +1,139 @@
+"""What an auditor reads of a partition: its lines, and all that is kept beside them, as of one instant.
+
+A reader holds one read-only transaction for the partition, so what is written meanwhile neither tears what it sees nor
+waits for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+from events.instants import Instant, instant
+from service.store.log import Head, Log
+from service.store.statements import statements
+
+if TYPE_CHECKING:
+    from service.store.log import Connection
+
+_SQL = statements("auditing.sql")
+
+LINES_PER_PAGE = 1_000
+ROWS_PER_PAGE = 2_000
+
+
+class LineRow(NamedTuple):
+    """A line, with the columns beside it."""
+
+    position: int
+    account: str
+    type: str
+    kind: str
+    recorded_at: datetime
+    key: bytes | None
+    line: bytes
+    hash: bytes
+
+
+class AccountRow(NamedTuple):
+    """A stored account."""
+
+    account: str
+    position: int
+    next_due_at: Instant | None
+    state: bytes
+
+
+class ItemRow(NamedTuple):
+    """A stored hold, consumption or ended grant."""
+
+    account: str
+    kind: str
+    id: str
+    due_at: Instant | None
+    state: bytes
+
+
+class PartitionView:
+    """A partition as of one instant."""
+
+    def __init__(self, connection: Connection, partition: int) -> None:
+        self._connection = connection
+        self._partition = partition
+
+    async def head(self) -> Head | None:
+        """Return where the partition says that it ends, or None when it says nothing."""
+        row = await self._connection.fetchrow(_SQL["head"], self._partition)
+        return None if row is None else Head(row["position"], row["hash"].hex(), instant(row["recorded_at"]))
+
+    async def lines(self, after: int = 0) -> AsyncIterator[list[LineRow]]:
+        """Yield the lines behind a position, in pages."""
+        while True:
+            rows = await self._connection.fetch(_SQL["lines"], self._partition, after, LINES_PER_PAGE)
+            if rows:
+                yield [LineRow(*row) for row in rows]
+                after = rows[-1]["position"]
+            if len(rows) < LINES_PER_PAGE:
+                return
+
+    async def accounts(self) -> AsyncIterator[list[AccountRow]]:
+        """Yield the stored accounts, in pages."""
+        after = ""
+        while True:
+            rows = await self._connection.fetch(_SQL["accounts"], self._partition, after, ROWS_PER_PAGE)
+            if rows:
+                yield [
+                    AccountRow(row["account"], row["position"], _instant(row["next_due_at"]), row["state"])
+                    for row in rows
+                ]
+                after = rows[-1]["account"]
+            if len(rows) < ROWS_PER_PAGE:
+                return
+
+    async def items(self) -> AsyncIterator[list[ItemRow]]:
+        """Yield the stored items, in pages."""
+        after = ("", "", "")
+        while True:
+            rows = await self._connection.fetch(_SQL["items"], self._partition, *after, ROWS_PER_PAGE)
+            if rows:
+                yield [
+                    ItemRow(row["account"], row["kind"], row["id"], _instant(row["due_at"]), row["state"])
+                    for row in rows
+                ]
+                after = (rows[-1]["account"], rows[-1]["kind"], rows[-1]["id"])
+            if len(rows) < ROWS_PER_PAGE:
+                return
+
+    async def has_account(self, account: str) -> bool:
+        """Say whether an account is stored."""
+        return bool(await self._connection.fetchval(_SQL["has_account"], self._partition, account))
+
+    async def has_item(self, account: str, kind: str, item_id: str) -> bool:
+        """Say whether an item is stored."""
+        return bool(await self._connection.fetchval(_SQL["has_item"], self._partition, account, kind, item_id))
+
+
+def _instant(at: datetime | None) -> Instant | None:
+    return None if at is None else instant(at)
+
+
+@asynccontextmanager
+async def view_of(log: Log, partition: int) -> AsyncGenerator[PartitionView]:
+    """Lend a view of a partition; raises Unavailable."""
+    async with log.connection() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+        yield PartitionView(connection, partition)
+
+
+async def next_lines(log: Log, partition: int, after: int, limit: int) -> list[LineRow]:
+    """Return the next lines behind a position, outside of any view; raises Unavailable."""
+    async with log.connection() as connection:
+        return [LineRow(*row) for row in await connection.fetch(_SQL["lines"], partition, after, limit)]
+
+
+async def event_line(log: Log, partition: int, position: int) -> tuple[bytes, str] | None:
+    """Return the line at a position and its hash in hex, or None when there is none."""
+    async with log.connection() as connection:
+        row = await connection.fetchrow(_SQL["event"], partition, position)
+    return None if row is None else (row["line"], row["hash"].hex())
