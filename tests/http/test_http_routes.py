@@ -131,6 +131,7 @@ LIFE = [
     Example(("GET", "/healthz"), "/healthz", has=("status",)),
     Example(("GET", "/readyz"), "/readyz", has=("status",)),
     Example(("GET", "/metrics"), "/metrics"),
+    Example(("GET", "/asyncapi.json"), "/asyncapi.json", has=("asyncapi", "channels")),
     Example(
         ("POST", "/v1/commands"),
         "/v1/commands",
