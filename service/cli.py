@@ -19,6 +19,7 @@ from service.app import VERSION, prepare, run, running, set_up_logging
 from service.catalog_commands import catalog
 from service.console import print_table, told
 from service.importing.command import import_command
+from service.projection_commands import projections
 from service.settings import (
     PREFIX,
     InvalidSettings,
@@ -202,6 +203,7 @@ def token_create(name: str, scopes: Sequence[str], accounts: Sequence[str]) -> N
 
 main.add_command(catalog)
 main.add_command(import_command)
+main.add_command(projections)
 
 
 if __name__ == "__main__":
