@@ -282,7 +282,7 @@ def replay(account: str, at: Instant | None, data: Path | None, *, as_json: bool
     """  # noqa: D301 - click takes \b for "leave these lines as they are"
 
     async def work(log: Log, partitions: int) -> None:
-        _, catalog = await in_force(StoredCatalogs(log))
+        _, catalog, _ = await in_force(StoredCatalogs(log))
         now = system_clock()
         if at is not None and at > now:
             raise click.ClickException(f"{at} is in the future")
@@ -309,7 +309,7 @@ def diff(account: str, start: Instant, end: Instant, data: Path | None, *, as_js
         raise click.UsageError("--to is before --from")
 
     async def work(log: Log, partitions: int) -> None:
-        _, catalog = await in_force(StoredCatalogs(log))
+        _, catalog, _ = await in_force(StoredCatalogs(log))
         one = await past(log, partitions, account, start, catalog, or_unknown=True)
         other = await past(log, partitions, account, end, catalog)
         lines = await between(log, partitions, account, one, end)
