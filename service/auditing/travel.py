@@ -8,7 +8,6 @@ from contextlib import closing
 from typing import NamedTuple
 
 from events.account import State
-from events.catalog import Catalog
 from events.decide import due_facts
 from events.errors import AccountNotFound
 from events.evolve import evolve
@@ -16,6 +15,7 @@ from events.instants import Instant
 from events.partition import partition_of
 from events.recorded import Line, decode
 from service.auditing.memory import States
+from service.in_force import InForce
 from service.store.auditing import event_line
 from service.store.log import Log
 
@@ -39,7 +39,7 @@ class Past(NamedTuple):
 
 
 async def past(
-    log: Log, partitions: int, account: str, at: Instant, catalog: Catalog, *, or_unknown: bool = False
+    log: Log, partitions: int, account: str, at: Instant, catalogs: InForce, *, or_unknown: bool = False
 ) -> Past:
     """Return an account as it was at an instant; raises Unavailable, and AccountNotFound unless `or_unknown`."""
     state = State.unknown(account)
@@ -50,7 +50,8 @@ async def past(
         if or_unknown:
             return Past(state, state)
         raise AccountNotFound(f"there was no account {account} at {at}", account=account)
-    return Past(state, due_facts(state, at, catalog)[0])
+    catalog = catalogs.history.at(at, catalogs.catalog)
+    return Past(state, due_facts(state, at, catalog, catalogs.history)[0])
 
 
 async def between(log: Log, partitions: int, account: str, after: Past, until: Instant) -> list[Line]:
