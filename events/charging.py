@@ -72,7 +72,7 @@ def consumed_lines(
     amounts = {line: amount for line, amount in charged_to if line is not None}
     if not amounts:
         amounts = dict(charged)
-        over = charged_to[0][1] - sum(charged.values())
+        over = sum(amount for _, amount in charged_to) - sum(charged.values())
         if over:
             amounts[0] = amounts.get(0, 0) + over
     lines: list[ConsumedLine] = []

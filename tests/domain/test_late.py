@@ -51,6 +51,10 @@ class TestBooking:
         story = expired().when(consume(amount=0)).then("late", due=["hold_expired"], available=10)
         assert story.work().state == "settled_late"
 
+    def test_nothing_of_several_lines_is_one_as_well(self) -> None:
+        story = expired(amount=None, lines=(line("image"), line("image"))).when(consume(amount=0))
+        assert story.then("late", due=["hold_expired"], available=10).work().state == "settled_late"
+
     def test_it_happens_once(self) -> None:
         story = expired().when(consume(amount=2)).then("late", due=["hold_expired"])
         for again in (consume(), consume(amount=1), release(), extend()):
