@@ -144,7 +144,8 @@ def configuration_page() -> str:
         + ", ".join(f"`{scope}`" for scope in sorted(access.SCOPES))
         + ".\n\n"
         + table(("command", "scope"), [(f"`{name}`", f"`{scope}`") for name, scope in access.COMMAND_SCOPES.items()])
-        + "\n\nEvery query about an account, the catalog or a price needs `read`; the log (`GET /v1/events`) needs `audit`."
+        + "\n\nEvery query about an account, the catalog or a price needs `read`; the list of accounts, audit entries and what adds up all"
+        " accounts need `admin:read`; the log (`GET /v1/events`) needs `audit`."
     )
 
 

@@ -13,11 +13,6 @@ def transaction_view(line: Line) -> dict[str, object]:
     event = line.event
     data = event.data
     unit = "credits" if isinstance(data, PlanChanged) else data.unit
-    operation: str | None = None
-    if isinstance(data, Consumed):
-        operation = data.operation
-    elif isinstance(data, Reserved) and len(data.lines) == 1:
-        operation = data.lines[0].operation
     amount = 0 if isinstance(data, PlanChanged) else data.charged if isinstance(data, Consumed) else data.amount
     return {
         "id": event.id,
@@ -29,7 +24,7 @@ def transaction_view(line: Line) -> dict[str, object]:
         "amount": amount,
         "delta": to_builtins(event.delta),
         "balance": to_builtins(event.balance),
-        "operation": operation,
+        "operation": operation_of(data),
         "reservation_id": getattr(data, "reservation_id", None),
         "consumption_id": getattr(data, "consumption_id", None),
         "grant_id": getattr(data, "grant_id", None),
@@ -42,19 +37,10 @@ def transaction_view(line: Line) -> dict[str, object]:
     }
 
 
-def is_about(line: Line, *, operation: str | None, reservation: str | None, reference: str | None) -> bool:
-    """Say whether a row passes the filters that look inside an event."""
-    data = line.event.data
-    if reference is not None and getattr(data, "reference", None) != reference:
-        return False
-    if reservation is not None:
-        ids = (getattr(data, "reservation_id", None), getattr(data, "consumption_id", None))
-        if not any(item_id == reservation or (item_id or "").startswith(f"{reservation}:") for item_id in ids):
-            return False
-    if operation is None:
-        return True
-    if isinstance(data, Reserved | Consumed):
-        return any(each.operation == operation for each in data.lines) or (
-            isinstance(data, Consumed) and data.operation == operation
-        )
-    return False
+def operation_of(data: object) -> str | None:
+    """Return the operation that an event is about; None when it is about several or none."""
+    if isinstance(data, Consumed):
+        return data.operation
+    if isinstance(data, Reserved) and len(data.lines) == 1:
+        return data.lines[0].operation
+    return None

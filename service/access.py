@@ -54,14 +54,16 @@ COMMAND_SCOPES: Mapping[str, Scope] = {
 }
 """What a caller needs for each command, whatever transport it comes by."""
 
-QUERY_SCOPES: Mapping[str, Scope] = dict.fromkeys(
-    (
-        *("account", "balance", "quota", "check", "quote", "outcome", "catalog"),
-        *("reservations", "grants", "consumptions", "transactions", "explain"),
-    ),
-    "read",
+_OF_ONE = (
+    *("account", "balance", "quota", "check", "quote", "outcome", "catalog"),
+    *("reservations", "grants", "consumptions", "transactions", "explain", "statement", "usage"),
 )
-"""What a caller needs for each query: they are about one account by its id, the catalog or a price."""
+_OF_ADMINS = ("accounts", "audit", "usage_of_all", "finance_summary")
+QUERY_SCOPES: Mapping[str, Scope] = {
+    **dict[str, Scope].fromkeys(_OF_ONE, "read"),
+    **dict[str, Scope].fromkeys(_OF_ADMINS, "admin:read"),
+}
+"""What a caller needs for each query: `read` for one account by its id, the catalog or a price."""
 
 
 def is_loopback(host: str) -> bool:

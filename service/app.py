@@ -1,7 +1,7 @@
 """The composition root: what a process is made of, in which order it starts and in which it stops.
 
     start   database pool -> catalog in force -> ledger -> gateway -> NATS begins to connect -> HTTP listens, last, so that who is let in is served
-    stop    HTTP and NATS take nothing new and finish what they took -> sweeper -> writers drain -> the last events are published -> pool closes
+    stop    HTTP and NATS take nothing new and finish what they took -> projector, sweeper -> writers drain -> the last events are published -> pool closes
 
 The database must be there at the start, or the process ends with a sentence that says so. NATS need not be: HTTP serves
 without it, and NATS joins when it is there. `running` is both halves as one context manager; whatever fails in between,
@@ -45,6 +45,7 @@ from service.in_force import CatalogRefused, Follower, InForce, in_force, settle
 from service.leading import Lead
 from service.ledger import Ledger
 from service.outages import Outage
+from service.projector import Projector
 from service.publisher import Publisher
 from service.reads import Reads
 from service.settings import PREFIX, Settings, database_url, masked, read_access, read_catalog, read_signing_keys
@@ -60,6 +61,8 @@ from service.telemetry.metrics import Metrics
 
 VERSION = version("credit-ledger")
 DRAIN_SECONDS_MAX = 5.0
+READER_CONNECTIONS = 3
+"""Connections of those who read the log behind the callers, so that no append waits for one."""
 EXIT_FORCED = 130
 GC_THRESHOLDS = (50_000, 20, 100)
 
@@ -122,6 +125,8 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
             stored = StoredCatalogs(log)
             activation, catalog, history = await _catalog_of(settings, stored)
             ledger = await Ledger.open(log, catalog, history)
+            readers = await Log.connect(database_url(settings), connections=READER_CONNECTIONS)
+            stack.push_async_callback(readers.close)
         gateway, feed = Gateway(ledger, Reads(ledger)), Feed(log, ledger.partitions)
         delivery = _delivery(settings, ledger, gateway, access)
         if delivery is not None:
@@ -139,10 +144,14 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
         alarms["audit"] = auditor.alarm
         follower = Follower(ledger, stored, activation.number)
         sweeper = Sweeper(ledger)
+        projector = Projector(readers)
+        log.on_written.append(projector.wake)
         follower.start()
         sweeper.start()
+        projector.start()
         stack.push_async_callback(follower.stop)
         stack.push_async_callback(sweeper.stop)
+        stack.push_async_callback(projector.stop)
         checks: dict[str, Check] = {"database": log.identity}
         if delivery is not None:
             checks["events"] = delivery.publisher.check
@@ -150,6 +159,7 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
         def server(port: int) -> HttpServer:
             metrics = Metrics()
             sweeper.measure(metrics)
+            projector.measure(metrics)
             if delivery is not None:
                 delivery.measure(metrics)
             auditor.measure(metrics)

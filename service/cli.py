@@ -22,6 +22,7 @@ from service.catalog_commands import catalog
 from service.checkpoints.command import key
 from service.console import print_table, told
 from service.importing.command import import_command
+from service.projection_commands import projections
 from service.republishing import republish_command
 from service.settings import (
     PREFIX,
@@ -230,6 +231,7 @@ main.add_command(import_command)
 main.add_command(republish_command)
 main.add_command(audit)
 main.add_command(key)
+main.add_command(projections)
 
 
 if __name__ == "__main__":

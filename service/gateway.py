@@ -8,7 +8,7 @@ types, then the key, then everything else. Nothing of an unexpected error reache
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import orjson
 from pydantic import ValidationError
@@ -22,7 +22,7 @@ from service.ledger import Ledger
 from service.outages import Outage
 from service.queries import QUERIES, parse_query
 from service.reads import Reads
-from service.replies import Reply, failed, out_of_order, refused, told
+from service.replies import TAGGED, Reply, etag_of, failed, out_of_order, refused, told
 
 _log = logging.getLogger(__name__)
 
@@ -74,14 +74,14 @@ class Gateway:
 
         return await _replied("a batch", execute)
 
-    async def query(self, name: str, fields: Mapping[str, object]) -> Reply:
-        """Answer a query by name; never raises."""
+    async def query(self, name: str, fields: Mapping[str, object], *, prefixes: Sequence[str] | None = None) -> Reply:
+        """Answer a query by name; never raises. `prefixes` are those of the accounts in the caller's reach."""
 
         async def answer() -> Reply:
             if name not in QUERIES:
                 raise NotFound(f"there is no query {name}", queries=sorted(QUERIES))
-            status, view = await self._reads.answer(name, parse_query(name, dict(fields)))
-            return Reply(status, orjson.dumps(view))
+            status, view = await self._reads.answer(name, parse_query(name, dict(fields)), prefixes)
+            return Reply(status, orjson.dumps(view), etag=etag_of(view) if name in TAGGED else None)
 
         return await _replied(f"query {name}", answer)
 

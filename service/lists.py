@@ -1,8 +1,9 @@
-"""Lists of an account's reservations, consumptions, grants and transactions, a page at a time.
+"""Lists of an account's reservations, consumptions, grants, transactions and admin entries, a page at a time.
 
-Each list is a walk along the account's events, by position, so a cursor stays right whatever is written meanwhile. Rows
-that only the inside of an event can filter out are passed over, a bounded number in one request; a page may then be
-short and still have a `next_cursor`.
+Each list is a walk along the account's events, by position, so a cursor stays right whatever is written meanwhile and
+however often a projection is rebuilt. The history says where the events are that a list asks for; those that it has not
+seen yet are looked at one by one, so a list is never behind. Rows that several filters leave out are passed over, a
+bounded number in one request; a page may then be short and still have a `next_cursor`.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ from events.account import Key, State
 from events.errors import Refusal
 from events.facts import Consumed, Granted, Reserved
 from events.recorded import Line, decode
+from projections.admin_audit import audit_entry
+from projections.history import ADMIN, KINDS, Filters, filters_of, of_kinds
 from projections.items import consumption_view, grant_view, reservation_view
-from projections.transactions import is_about, transaction_view
-from service.queries import ListQuery, TransactionsQuery
+from projections.transactions import transaction_view
+from service.queries import AuditQuery, ListQuery, TransactionsQuery
 from service.recall import load_items
-from service.store.log import Log, Selection
+from service.store.log import Log
+from service.store.views import Section, Views
 
 SCANNED_MAX = 5_000
 SCAN_PAGE = 500
@@ -26,6 +30,7 @@ View = dict[str, object]
 Lines = list[tuple[int, Line]]
 Rows = list[tuple[int, View | None]]
 """What each position shows; None is passed over."""
+Show = Callable[[Lines], Awaitable[Rows]]
 
 
 class InvalidCursor(Refusal):
@@ -41,55 +46,61 @@ class Lists:
 
     def __init__(self, log: Log) -> None:
         self._log = log
+        self._views = Views(log)
 
-    async def page(self, name: str, query: ListQuery | TransactionsQuery, state: State, partition: int) -> View:
+    async def page(
+        self, name: str, query: ListQuery | TransactionsQuery | AuditQuery, state: State, partition: int
+    ) -> View:
         """Return a page of the list `name`; `state` is the account as it is now."""
         as_of = f"{partition}-{state.account.position}"
         if isinstance(query, TransactionsQuery):
-            selection = Selection(
-                partition=partition,
-                account=query.account,
-                type=query.type,
-                kinds=None if query.kind is None else (query.kind,),
-                from_=query.from_,
-                to=query.to,
-                newest_first=query.order == "desc",
+            filters = filters_of(
+                type_=query.type,
+                kind=query.kind,
+                operation=query.operation,
+                reservation=query.reservation,
+                reference=query.reference,
             )
-
-            async def show(lines: Lines) -> Rows:
-                return _transactions(query, lines)
-
+            section = Section(partition, query.account, from_=query.from_, to=query.to)
+            show: Show = _shown(transaction_view)
+        elif isinstance(query, AuditQuery):
+            filters = Filters([ADMIN])
+            section = Section(partition, query.account, from_=query.from_, to=query.to)
+            show = _shown(lambda line: audit_entry(line.event))
         else:
-            event_type, kinds = _SOURCES[name]
-            selection = Selection(
-                partition=partition,
-                account=query.account,
-                type=event_type,
-                kinds=kinds,
-                newest_first=query.order == "desc",
-            )
+            filters = of_kinds(_SOURCES[name])
+            section = Section(partition, query.account)
 
-            async def show(lines: Lines) -> Rows:
+            async def show_items(lines: Lines) -> Rows:
                 return await self._items(name, query, state, partition, lines)
 
-        rows, cursor = await self._walk(query, selection, show)
-        return {name: rows, "next_cursor": cursor, "as_of": as_of}
+            show = show_items
+
+        rows, cursor = await self._walk(query, section, filters, show)
+        return {_NAMES.get(name, name): rows, "next_cursor": cursor, "as_of": as_of}
 
     async def _walk(
         self,
-        query: ListQuery | TransactionsQuery,
-        selection: Selection,
-        show: Callable[[Lines], Awaitable[Rows]],
+        query: ListQuery | TransactionsQuery | AuditQuery,
+        section: Section,
+        filters: Filters,
+        show: Show,
     ) -> tuple[list[View], str | None]:
-        beyond = _position(query.cursor)
+        beyond = position_of(query.cursor)
+        newest_first = query.order == "desc"
         rows: list[View] = []
         scanned = 0
         while True:
             size = SCAN_PAGE if scanned else query.limit + 1
-            stored = await self._log.page(selection, beyond=beyond, limit=size)
+            if beyond is not None:
+                section = section._replace(before=beyond) if newest_first else section._replace(after=beyond)
+            stored = await self._views.history(section, filters.first, newest_first=newest_first, limit=size)
             scanned += len(stored)
             lines = [(position, Line(decode(line.line), line.line, line.hash)) for position, line in stored]
-            for position, view in await show(lines):
+            passed = await show([(position, line) for position, line in lines if filters.pass_(line.event)])
+            views = dict(passed)
+            for position, _ in lines:
+                view = views.get(position)
                 if view is not None:
                     if len(rows) == query.limit:
                         return rows, str(beyond)
@@ -115,16 +126,13 @@ class Lists:
         return rows
 
 
-def _transactions(query: TransactionsQuery, lines: Lines) -> Rows:
-    return [
-        (
-            position,
-            transaction_view(line)
-            if is_about(line, operation=query.operation, reservation=query.reservation, reference=query.reference)
-            else None,
-        )
-        for position, line in lines
-    ]
+def _shown(view: Callable[[Line], View]) -> Show:
+    """Return what shows each line by itself."""
+
+    async def show(lines: Lines) -> Rows:
+        return [(position, view(line)) for position, line in lines]
+
+    return show
 
 
 def _reservation(state: State, item_id: str) -> View | None:
@@ -147,15 +155,17 @@ _VIEWS: dict[str, Callable[[State, str], View | None]] = {
     "consumptions": _consumption,
     "grants": _grant,
 }
-_SOURCES: dict[str, tuple[str, tuple[str, ...] | None]] = {
-    "reservations": ("reserved", ("hold",)),
-    "consumptions": ("consumed", None),
-    "grants": ("granted", ("plan", "trial", "promo", "purchase", "refund_regrant", "adjustment")),
+_SOURCES: dict[str, tuple[str, ...]] = {
+    "reservations": ("hold",),
+    "consumptions": KINDS["consumed"],
+    "grants": tuple(kind for kind in KINDS["granted"] if kind not in {"activated", "expired", "revoked"}),
 }
-"""Which events make the items of a list."""
+"""The kinds of events that make the items of a list."""
+_NAMES = {"audit": "entries"}
 
 
-def _position(cursor: str | None) -> int | None:
+def position_of(cursor: str | None) -> int | None:
+    """Return the position that a cursor stands for; raises InvalidCursor."""
     if cursor is None:
         return None
     if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 18):

@@ -16,6 +16,10 @@ from events.commands import Amount, Id, Lines, Name, Occupies, Params, Quantity,
 _STRICT = ConfigDict(strict=True, extra="forbid")
 
 Token = Annotated[str, Field(pattern=r"\A[0-9]{1,4}-[0-9]{1,18}\z")]
+Tokens = Annotated[str, Field(pattern=r"\A[0-9]{1,4}-[0-9]{1,18}(,[0-9]{1,4}-[0-9]{1,18}){0,1023}\z")]
+"""A token of each of several partitions."""
+Bucket = Literal["hour", "day", "month"]
+GroupBy = Annotated[str, Field(pattern=r"\A((operation|actor)(,(operation|actor))?)?\z")]
 Limit = Annotated[int, Field(ge=1, le=500)]
 Cursor = Annotated[str, Field(min_length=1, max_length=200)]
 Order = Literal["asc", "desc"]
@@ -46,7 +50,7 @@ class AccountQuery:
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     account: Id
-    include: Annotated[str, Field(pattern=r"\A(quota)?\z")] | None = None
+    include: Annotated[str, Field(pattern=r"\A((quota|audit)(,(quota|audit))*)?\z")] | None = None
     min_token: Token | None = None
 
 
@@ -145,6 +149,85 @@ class ExplainQuery:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AuditQuery:
+    """A page of what admins did to an account."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    account: Id
+    from_: Annotated[When | None, Field(alias="from")] = None
+    to: When | None = None
+    order: Order = "desc"
+    limit: Limit = 50
+    cursor: Cursor | None = None
+    min_token: Token | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatementQuery:
+    """What moved in an account from one instant to another, with the balance before and after."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    account: Id
+    unit: Name | None = None
+    from_: Annotated[When | None, Field(alias="from")] = None
+    to: When | None = None
+    limit: Limit = 500
+    cursor: Cursor | None = None
+    min_token: Token | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageQuery:
+    """The work of an account by time, and by operation and actor when that is asked for."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    account: Id
+    unit: Name | None = None
+    from_: Annotated[When | None, Field(alias="from")] = None
+    to: When | None = None
+    bucket: Bucket = "day"
+    group_by: GroupBy | None = None
+    min_token: Token | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageOfAllQuery:
+    """The work of all accounts by time, and by operation and actor when that is asked for."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    unit: Name | None = None
+    from_: Annotated[When | None, Field(alias="from")] = None
+    to: When | None = None
+    bucket: Bucket = "day"
+    group_by: GroupBy | None = None
+    min_token: Tokens | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinanceQuery:
+    """Where the credits of all accounts came from and went, from one instant to another."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    unit: Name | None = None
+    from_: Annotated[When | None, Field(alias="from")] = None
+    to: When | None = None
+    min_token: Tokens | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountsQuery:
+    """A page of the list of accounts."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    plan: Name | None = None
+    prefix: Id | None = None
+    order: Order = "desc"
+    limit: Limit = 50
+    cursor: Cursor | None = None
+    min_token: Tokens | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogQuery:
     """The catalog in force."""
 
@@ -161,6 +244,12 @@ Query = (
     | ListQuery
     | TransactionsQuery
     | ExplainQuery
+    | AuditQuery
+    | StatementQuery
+    | UsageQuery
+    | UsageOfAllQuery
+    | FinanceQuery
+    | AccountsQuery
     | CatalogQuery
 )
 
@@ -176,6 +265,12 @@ QUERIES: dict[str, type[Query]] = {
     "grants": ListQuery,
     "transactions": TransactionsQuery,
     "explain": ExplainQuery,
+    "audit": AuditQuery,
+    "statement": StatementQuery,
+    "usage": UsageQuery,
+    "usage_of_all": UsageOfAllQuery,
+    "finance_summary": FinanceQuery,
+    "accounts": AccountsQuery,
     "catalog": CatalogQuery,
 }
 

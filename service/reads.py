@@ -1,12 +1,14 @@
 """Reads: what the ledger answers when it is asked, always including every command that was answered before.
 
 Balances come from the inline snapshots, with the facts that are due applied in memory, so a read at an instant says the
-same as a replay until that instant would. A past instant is answered by that replay. Lists walk the log itself.
+same as a replay until that instant would. A past instant is answered by that replay. Lists walk the log itself; what is
+added up over time comes from projections, which say how far they are.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from time import monotonic
 from typing import assert_never
 
@@ -17,13 +19,17 @@ from events.decide import due_facts
 from events.draft import Draft
 from events.errors import AccountNotFound, CommandNotFound, InvalidRequest
 from events.evolve import evolve
+from events.facts import Fact
 from events.instants import Instant
 from events.plans import capacity_limits
 from events.quoting import quote
 from events.recorded import decode
+from projections import accounts, finance, usage
 from projections.balance import account_balance, account_view, quota_view
 from projections.outcome import answer
 from projections.quote import catalog_view, quote_view, verdict_view
+from service.access import Forbidden
+from service.account_list import AccountList
 from service.explanations import Explanations
 from service.gathering import Snapshots
 from service.ledger import Ledger
@@ -31,22 +37,32 @@ from service.lists import Lists
 from service.outages import Unavailable
 from service.queries import (
     AccountQuery,
+    AccountsQuery,
+    AuditQuery,
     BalanceQuery,
     CatalogQuery,
     CheckQuery,
     ExplainQuery,
+    FinanceQuery,
     ListQuery,
     OutcomeQuery,
     Query,
     QuotaQuery,
     QuoteQuery,
+    StatementQuery,
     TransactionsQuery,
+    UsageOfAllQuery,
+    UsageQuery,
 )
 from service.snapshots import decode_item
+from service.statement import Statements
+from service.store.views import Views
+from service.summaries import Summaries
 
 TOKEN_WAIT_SECONDS = 2.0
 TOKEN_POLL_SECONDS = 0.02
 REPLAY_PAGE = 1000
+AUDIT_ENTRIES_INCLUDED = 10
 
 View = dict[str, object]
 
@@ -60,18 +76,26 @@ class Reads:
         self._snapshots = Snapshots(ledger.log)
         self._lists = Lists(ledger.log)
         self._explanations = Explanations(ledger.log, ledger.partitions)
+        self._statements = Statements(ledger.log)
+        self._summaries = Summaries(ledger.log)
+        self._accounts = AccountList(ledger.log)
+        self._views = Views(ledger.log)
 
     @property
     def _catalog(self) -> Catalog:
         return self._ledger.catalog
 
-    def _due_facts(self, state: State, at: Instant) -> State:
+    def _due_facts(self, state: State, at: Instant) -> tuple[State, list[Fact]]:
         """Return the account with what is due at an instant, under the catalogs that were in force until then."""
         history = self._ledger.history
-        return due_facts(state, at, history.at(at, self._catalog), history)[0]
+        return due_facts(state, at, history.at(at, self._catalog), history)
 
-    async def answer(self, name: str, query: Query) -> tuple[int, View]:
-        """Return the status and the answer of the query `name`; raises Refusal and Outage."""
+    async def answer(self, name: str, query: Query, prefixes: Sequence[str] | None = None) -> tuple[int, View]:
+        """Return the status and the answer of the query `name`; raises Refusal and Outage.
+
+        `prefixes` are those of the accounts in reach of whoever asks about all; whether an account that is named is in
+        reach was asked before.
+        """
         match query:
             case CatalogQuery():
                 return 200, catalog_view(self._catalog)
@@ -86,13 +110,61 @@ class Reads:
             case ExplainQuery():
                 await self._reach(query.account, query.min_token)
                 return 200, await self._explanations.of(query)
-            case ListQuery() | TransactionsQuery():
+            case ListQuery() | TransactionsQuery() | AuditQuery():
                 partition = self._ledger.partition(query.account)
                 await self._reach(query.account, query.min_token)
                 state = await self.state(query.account)
                 return 200, await self._lists.page(name, query, state, partition)
+            case StatementQuery():
+                return 200, await self._statement(query)
+            case UsageQuery():
+                self._require_unit(query.unit, (await self.state(query.account)).account)
+                await self._reach_view(usage.NAME, query.min_token, account=query.account)
+                return 200, await self._summaries.usage(query, self._ledger.partition(query.account))
+            case UsageOfAllQuery() | FinanceQuery() | AccountsQuery():
+                return 200, await self._of_all(query, prefixes)
             case _:
                 assert_never(query)
+
+    def _require_unit(self, unit: str | None, account: Account) -> None:
+        """Raise InvalidRequest for a unit that neither the catalog nor the account has."""
+        if unit is not None and unit not in self._catalog.units and unit not in account.figures:
+            raise InvalidRequest.at("unit", f"the catalog has no unit {unit}")
+
+    async def _of_all(
+        self, query: UsageOfAllQuery | FinanceQuery | AccountsQuery, prefixes: Sequence[str] | None
+    ) -> View:
+        if isinstance(query, UsageOfAllQuery):
+            await self._reach_view(usage.NAME, query.min_token)
+            return await self._summaries.usage_of_all(query, prefixes)
+        if isinstance(query, FinanceQuery):
+            if prefixes is not None:
+                raise Forbidden("the token reaches some accounts only, and finance adds up all", scope="admin:read")
+            await self._reach_view(finance.NAME, query.min_token)
+            return await self._summaries.finance(query)
+        await self._reach_view(accounts.NAME, query.min_token)
+        return await self._accounts.page(query, prefixes, self._listed)
+
+    async def _listed(self, ids: Sequence[str]) -> list[View]:
+        """Return accounts as they are now."""
+        now = self._ledger.clock()
+        states = await asyncio.gather(*(self.state(account, now) for account in ids))
+        return [self._account_view(state, now) for state in states]
+
+    def _account_view(self, state: State, now: Instant) -> View:
+        limits = capacity_limits(Draft(state, now, self._catalog, ""))
+        token = f"{self._ledger.partition(state.account.id)}-{state.account.position}"
+        return account_view(state.account, limits, as_of=now, token=token)
+
+    async def _statement(self, query: StatementQuery) -> View:
+        await self._reach(query.account, query.min_token)
+        partition, now = self._ledger.partition(query.account), self._ledger.clock()
+        snapshot = await self._snapshots.read(partition, query.account)
+        if snapshot is None:
+            raise not_found(query.account)
+        self._require_unit(query.unit, snapshot)
+        _, due = await self._settled(snapshot, now)
+        return await self._statements.page(query, State(snapshot), due, partition, now)
 
     def _quote(self, query: QuoteQuery) -> View:
         return quote_view(quote(self._catalog, query))
@@ -128,12 +200,15 @@ class Reads:
         token = f"{self._ledger.partition(account.id)}-{account.position}"
         if isinstance(query, AccountQuery):
             view = account_view(account, limits, as_of=as_of, token=token)
-            if query.include:
+            if "quota" in (query.include or ""):
                 view["quota"] = quota_view(account, "credits", limits, as_of=as_of, token=token)
+            if "audit" in (query.include or ""):
+                last = AuditQuery(account=account.id, limit=AUDIT_ENTRIES_INCLUDED)
+                page = await self._lists.page("audit", last, state, self._ledger.partition(account.id))
+                view["audit"] = page["entries"]
             return view
+        self._require_unit(query.unit, account)
         unit = query.unit or "credits"
-        if unit not in account.figures and unit not in self._catalog.units:
-            raise InvalidRequest.at("unit", f"the catalog has no unit {unit}")
         view = account_balance if isinstance(query, BalanceQuery) else quota_view
         return view(account, unit, limits, as_of=as_of, token=token)
 
@@ -141,7 +216,7 @@ class Reads:
         await self._reach(query.account, query.min_token)
         now = self._ledger.clock()
         snapshot = await self._snapshots.read(self._ledger.partition(query.account), query.account)
-        state = State.unknown(query.account) if snapshot is None else await self._settled(snapshot, now)
+        state = State.unknown(query.account) if snapshot is None else (await self._settled(snapshot, now))[0]
         verdict = check(Draft(state, now, self._catalog, "check", self._ledger.history), query)
         return verdict_view(query.account, verdict)
 
@@ -150,13 +225,13 @@ class Reads:
         snapshot = await self._snapshots.read(self._ledger.partition(account), account)
         if snapshot is None:
             raise not_found(account)
-        return await self._settled(snapshot, now or self._ledger.clock())
+        return (await self._settled(snapshot, now or self._ledger.clock()))[0]
 
-    async def _settled(self, snapshot: Account, now: Instant) -> State:
-        """Apply the facts that are due, with the holds that they are about."""
+    async def _settled(self, snapshot: Account, now: Instant) -> tuple[State, list[Fact]]:
+        """Apply the facts that are due, with the holds that they are about; returns them too."""
         state = State(snapshot)
         if snapshot.due_at is None or now < snapshot.due_at:
-            return state
+            return state, []
         try:
             return self._due_facts(state, now)
         except Missing:
@@ -185,7 +260,7 @@ class Reads:
             await asyncio.sleep(0)
         if not state.exists:
             raise not_found(account)
-        return self._due_facts(state, at)
+        return self._due_facts(state, at)[0]
 
     async def _reach(self, account: str, token: str | None) -> None:
         """Wait until this reader has what the token stands for, 2 s at most."""
@@ -199,6 +274,20 @@ class Reads:
             if monotonic() > deadline:
                 raise Unavailable(f"the log has not reached {token}")
             await asyncio.sleep(TOKEN_POLL_SECONDS)
+
+    async def _reach_view(self, name: str, tokens: str | None, *, account: str | None = None) -> None:
+        """Wait until a projection has what tokens stand for, 2 s at most; `account` is the only one that is asked for."""
+        deadline = monotonic() + TOKEN_WAIT_SECONDS
+        for token in tokens.split(",") if tokens is not None else ():
+            partition, position = (int(part) for part in token.split("-"))
+            if partition >= self._ledger.partitions:
+                raise InvalidRequest.at("min_token", f"there are {self._ledger.partitions} partitions, from 0")
+            if account is not None and partition != self._ledger.partition(account):
+                raise InvalidRequest.at("min_token", f"is of another partition than account {account}")
+            while await self._views.reached(name, partition) < position:
+                if monotonic() > deadline:
+                    raise Unavailable(f"the projection {name} has not reached {token}")
+                await asyncio.sleep(TOKEN_POLL_SECONDS)
 
 
 def not_found(account: str) -> AccountNotFound:

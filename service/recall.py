@@ -12,9 +12,11 @@ from events.account import Account, ItemKind, Key, State
 from events.facts import PlanChanged
 from events.payments import Paid
 from events.recorded import Line, decode
+from projections.history import KINDS, of_kinds
 from service.requests import Outcome, key_digest
 from service.snapshots import decode_item
-from service.store.log import Log, Selection
+from service.store.log import Log
+from service.store.views import Section, Views
 
 EVENTS_PAGE = 16
 
@@ -47,11 +49,11 @@ async def recall_payment(log: Log, partition: int, account: str, paid: Paid) -> 
     Its event is found by the instant at which it was written, from the newest on: a payment that is told twice is
     mostly a recent one.
     """
-    selection = Selection(partition=partition, account=account, type="plan_changed", from_=paid.at)
-    beyond: int | None = None
+    section = Section(partition, account, from_=paid.at)
+    terms = of_kinds(KINDS["plan_changed"]).first
     found: str | None = None
-    while page := await log.page(selection, beyond=beyond, limit=EVENTS_PAGE):
-        beyond = page[-1][0]
+    while page := await Views(log).history(section, terms, newest_first=True, limit=EVENTS_PAGE):
+        section = section._replace(before=page[-1][0])
         for _, stored in page:
             event = decode(stored.line)
             data = event.data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import orjson
 
@@ -21,6 +22,18 @@ class Reply:
     body: bytes
     code: str | None = None
     retry_after_seconds: int | None = None
+    etag: str | None = None
+    """What stands for the answer's content, whenever it was asked for; HTTP answers 304 to who has it already."""
+
+
+TAGGED = frozenset({"balance", "quota"})
+"""The queries whose answers have an entity tag."""
+
+
+def etag_of(view: Mapping[str, object]) -> str:
+    """Return the weak entity tag of an answer: of all but the instant at which it was given."""
+    content = {name: value for name, value in view.items() if name != "as_of"}
+    return f'W/"{blake2b(orjson.dumps(content), digest_size=12).hexdigest()}"'
 
 
 class TooLarge(Refusal):

@@ -1,7 +1,7 @@
 """Responses: what the gateway replies, and what goes wrong before it is asked, as HTTP.
 
-Every error is `application/problem+json`, whoever found it. Nothing is cached: an answer is true when it is sent. The
-headers are put together once, and a response copies them.
+Every error is `application/problem+json`, whoever found it. Nothing is cached, for an answer is true when it is sent; what
+has a tag may be kept and asked for again. The headers are put together once, and a response copies them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from events.errors import Refusal
 from service.replies import Reply
 
 _COMMON = {"Server": "credit-ledger", "Cache-Control": "no-store"}
+REVALIDATED = "private, no-cache"
+"""May be kept by who asked, and is asked for again each time."""
 JSON = CIMultiDict({**_COMMON, "Content-Type": "application/json"})
 PROBLEM = CIMultiDict({**_COMMON, "Content-Type": "application/problem+json"})
 UNAUTHENTICATED = CIMultiDict({**PROBLEM, "WWW-Authenticate": 'Bearer realm="credit-ledger"'})
@@ -62,6 +64,27 @@ def answer(reply: Reply) -> web.Response:
     if reply.retry_after_seconds is not None:
         response.headers["Retry-After"] = str(reply.retry_after_seconds)
     return response
+
+
+def tagged(reply: Reply, etag: str) -> web.Response:
+    """Return the response that carries a reply which may be kept, and asked for again with its tag."""
+    response = answer(reply)
+    response.headers["ETag"] = etag
+    response.headers["Cache-Control"] = REVALIDATED
+    return response
+
+
+def not_modified(etag: str) -> web.Response:
+    """Return the response for a caller that has the content already."""
+    return web.Response(status=304, headers={**_COMMON, "Cache-Control": REVALIDATED, "ETag": etag})
+
+
+def csv_answer(body: bytes, next_cursor: str | None, as_of: str) -> web.Response:
+    """Return a list as CSV, with what JSON has beside it in the headers `Next-Cursor` and `As-Of`."""
+    headers = {**_COMMON, "Content-Type": "text/csv; charset=utf-8", "Vary": "Accept", "As-Of": as_of}
+    if next_cursor is not None:
+        headers["Next-Cursor"] = next_cursor
+    return web.Response(body=body, headers=headers)
 
 
 def text(body: str, content_type: str) -> web.Response:

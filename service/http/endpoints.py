@@ -17,6 +17,7 @@ from service.access import Access, Principal, Scope, Unauthenticated
 from service.body import parse_body
 from service.gateway import Gateway
 from service.http.answers import answer
+from service.http.forms import represented
 from service.http.incoming import (
     BATCH_BYTES_MAX,
     IDEMPOTENCY_KEY,
@@ -97,10 +98,11 @@ def query(route: Route, door: Door, gateway: Gateway) -> Serve:
     name, scope = route.name, route.scope
 
     async def serve(request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
-        door.admit(request, scope, path.get("account"))
+        principal = door.admit(request, scope, path.get("account"))
         given = parameters(request)
         _refuse_doubles(path, given)
-        return answer(await gateway.query(name, {**numbered(given), **path}))
+        reply = await gateway.query(name, {**numbered(given), **path}, prefixes=principal.prefixes)
+        return represented(request, name, reply)
 
     return serve
 

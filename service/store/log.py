@@ -8,9 +8,8 @@ there at most once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
@@ -20,7 +19,7 @@ from events.account import Key
 from events.instants import Instant, instant, moment
 from service.outages import Unavailable
 from service.store.appending import Appender
-from service.store.batches import Appended, Batch, Head
+from service.store.batches import Appended, Batch, Head, Written
 from service.store.statements import statements
 
 _SQL = statements("log.sql")
@@ -70,19 +69,6 @@ class StoredLine(NamedTuple):
     hash: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
-    """Which of an account's lines a list shows, by what the columns know; `to` is exclusive."""
-
-    partition: int
-    account: str
-    type: str | None = None
-    kinds: tuple[str, ...] | None = None
-    from_: Instant | None = None
-    to: Instant | None = None
-    newest_first: bool = True
-
-
 def _moment(at: Instant | None) -> datetime | None:
     return None if at is None else moment(at)
 
@@ -100,6 +86,8 @@ class Log:
         """At hand for appends: to borrow a connection and give it back costs as much as a short append."""
         self._kept_max = kept_max
         self._appender = Appender(self._appending)
+        self.on_written: list[Callable[[], None]] = []
+        """Called after each append of this process, for those who read what was written."""
 
     @classmethod
     async def connect(cls, database_url: str, *, connections: int = CONNECTIONS) -> Log:
@@ -179,7 +167,11 @@ class Log:
 
     async def append(self, batch: Batch) -> Appended:
         """Append a batch if the head is the one it expects; raises Unavailable (outcome open) and ClockSkew."""
-        return await self._appender.append(batch)
+        written = await self._appender.append(batch)
+        if isinstance(written, Written):
+            for wake in self.on_written:
+                wake()
+        return written
 
     async def head(self, partition: int) -> Head:
         """Return where a partition ends."""
@@ -261,23 +253,6 @@ class Log:
                 _SQL["snapshots"], [partition for partition, _ in accounts], [account for _, account in accounts]
             )
         return {row["account"]: row["state"] for row in rows}
-
-    async def page(self, selection: Selection, *, beyond: int | None, limit: int) -> list[tuple[int, StoredLine]]:
-        """Return up to `limit` lines of a selection that stand beyond a position, in its order."""
-        start = beyond if beyond is not None else (2**62 if selection.newest_first else 0)
-        async with self.connection() as connection:
-            rows = await connection.fetch(
-                _SQL["page_desc" if selection.newest_first else "page_asc"],
-                selection.partition,
-                selection.account,
-                start,
-                selection.type,
-                None if selection.kinds is None else list(selection.kinds),
-                _moment(selection.from_),
-                _moment(selection.to),
-                limit,
-            )
-        return [(row["position"], StoredLine(row["line"], row["hash"].hex())) for row in rows]
 
 
 def _head(row: asyncpg.Record | None) -> Head:

@@ -65,19 +65,3 @@ select id::text as id, partitions from ledger.identity
 select a.account, a.state
 from unnest($1::integer[], $2::text[]) as k (partition, account)
 join ledger.accounts a on a.partition = k.partition and a.account = k.account
-
--- name: page_desc
--- An account's lines before a position, newest first, filtered by what the columns know.
-select position, line, hash from ledger.events
-where partition = $1 and account = $2 and position < $3
-  and ($4::text is null or type = $4) and ($5::text[] is null or kind = any ($5))
-  and ($6::timestamptz is null or recorded_at >= $6) and ($7::timestamptz is null or recorded_at < $7)
-order by position desc limit $8
-
--- name: page_asc
--- The same, oldest first, behind a position.
-select position, line, hash from ledger.events
-where partition = $1 and account = $2 and position > $3
-  and ($4::text is null or type = $4) and ($5::text[] is null or kind = any ($5))
-  and ($6::timestamptz is null or recorded_at >= $6) and ($7::timestamptz is null or recorded_at < $7)
-order by position limit $8

@@ -10,8 +10,8 @@ import re
 from importlib.resources import files
 
 
-def statements(file: str) -> dict[str, str]:
-    """Return the statements of a .sql file of this package by name."""
-    text = files("service.store").joinpath(file).read_text(encoding="utf-8")
+def statements(file: str, package: str = "service.store") -> dict[str, str]:
+    """Return the statements of a .sql file of a package by name."""
+    text = files(package).joinpath(file).read_text(encoding="utf-8")
     parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)
     return dict(zip(parts[1::2], (part.strip() for part in parts[2::2]), strict=True))

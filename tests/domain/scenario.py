@@ -43,6 +43,7 @@ from events.recorded import GENESIS, SYSTEM, Actor, CommandRef, Line, decode, re
 from events.spending import Payers, Resets
 from projections.outcome import answer
 from tests.domain.books import Books
+from tests.domain.projecting import check_projections
 from tests.domain.shop import ACCOUNT, SHOP, START, Asked, opened
 
 PARTITION = 3
@@ -218,6 +219,7 @@ class Story:
         events = list(chain.verify(PARTITION, [line.line for line in self.log]))
         assert events == [line.event for line in self.log]
         _check_equal(replay(ACCOUNT, events), self.state)
+        check_projections(events, self.state)
         for lines, first in self.answers:
             recalled = State(Account(ACCOUNT))
             for line in lines:

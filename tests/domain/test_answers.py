@@ -13,10 +13,11 @@ from events.decide import decide
 from events.quoting import quote
 from events.recorded import Line
 from projections.balance import account_balance, account_view, quota_view
+from projections.history import filters_of
 from projections.items import consumption_view, grant_view, reservation_view
 from projections.outcome import answer, dry_answer, free_answer
 from projections.quote import catalog_view, quote_view, verdict_view
-from projections.transactions import is_about, transaction_view
+from projections.transactions import transaction_view
 from tests.domain.scenario import Story, given
 from tests.domain.shop import (
     ACCOUNT,
@@ -254,7 +255,7 @@ class TestTransactions:
         story = given(
             granted("g", 9), reserve("a", amount=1), reserve("ab", amount=1), consume("ab", amount=1, final=False)
         )
-        rows = [each for each in story.log if is_about(each, operation=None, reservation="a", reference=None)]
+        rows = [each for each in story.log if filters_of(reservation="a").pass_(each.event)]
         assert [each.event.kind for each in rows] == ["hold"]
 
     def test_filters_find_what_is_about_an_operation_a_reservation_or_a_reference(self) -> None:
@@ -265,8 +266,7 @@ class TestTransactions:
         story.when(direct("b", operation="image")).then("direct").when(refund("a:1")).then("consumption")
 
         def found(**by: str) -> list[str]:
-            wanted: dict[str, Any] = {"operation": None, "reservation": None, "reference": None} | by
-            return [each.event.kind for each in story.log if is_about(each, **wanted)]
+            return [each.event.kind for each in story.log if filters_of(**by).pass_(each.event)]
 
         assert found(reservation="a") == ["hold", "partial", "release", "consumption"]
         assert found(reservation="b") == ["direct"]

@@ -30,7 +30,7 @@ def entry(name: str, *scopes: str, accounts: str = "") -> str:
 ONE_EACH = tokens(
     *(entry(scope.replace(":", "-"), scope) for scope in sorted(SCOPES)),
     entry("all", *sorted(SCOPES)),
-    entry("shop", "read", "spend", "grant", "admin:write", "audit", accounts='accounts = ["shop-", "store:1"]'),
+    entry("shop", *sorted(SCOPES), accounts='accounts = ["shop-", "store:1"]'),
 )
 
 

@@ -116,6 +116,14 @@ LIFE = [
     Example(
         ("GET", A + "/transactions"), T + "/transactions?type=consumed", has=("transactions", "next_cursor", "as_of")
     ),
+    Example(
+        ("GET", A + "/usage"), T + "/usage?bucket=hour&group_by=operation,actor", has=("series", "totals", "as_of")
+    ),
+    Example(("GET", A + "/audit"), T + "/audit", has=("entries", "next_cursor", "as_of")),
+    Example(("GET", A + "/statement"), T + "/statement", has=("opening", "movements", "closing")),
+    Example(("GET", "/v1/accounts"), "/v1/accounts?plan=pro&prefix=team", has=("accounts", "next_cursor")),
+    Example(("GET", "/v1/usage"), "/v1/usage?bucket=month", has=("series", "totals", "as_of")),
+    Example(("GET", "/v1/finance/summary"), "/v1/finance/summary", has=("opening", "closing", "debt", "unfunded")),
     Example(("GET", "/v1/catalog"), "/v1/catalog", has=("plans", "operations")),
     Example(("POST", "/v1/quote"), "/v1/quote", {"operation": "generate_image", "quantity": 5}, 200, ("cost", "lines")),
     Example(

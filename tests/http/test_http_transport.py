@@ -68,7 +68,7 @@ def problem_of(received: bytes) -> tuple[int, str]:
         "/",
         "/v1",
         "/v2/accounts",
-        "/v1/accounts",
+        "/v1/account",
         "/v1/accounts/",
         "/v1/accounts/a/balance/",
         "//",

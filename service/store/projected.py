@@ -1,0 +1,157 @@
+"""How each projection's rows get into its tables: one function for each, run inside of the projector's transaction.
+
+The folds are pure and live in `projections`; here is what they need from the database and what they give to it. Each
+function adds batches of events, one for each partition and generation, in one statement or two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import starmap
+from typing import TYPE_CHECKING, NamedTuple
+
+import asyncpg
+
+from events.holds import Consumption, Hold
+from events.instants import moment
+from events.recorded import ConsumedEvent, Event, decode
+from projections import accounts, finance, history, usage
+from service.snapshots import decode_item
+from service.store.statements import statements
+
+_SQL = statements("projecting.sql")
+HISTORY = statements("history.sql", "projections")
+USAGE = statements("usage.sql", "projections")
+FINANCE = statements("finance.sql", "projections")
+ACCOUNTS = statements("accounts.sql", "projections")
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+
+class Batch(NamedTuple):
+    """Events of a partition, in their order, and the generation that they are added to."""
+
+    partition: int
+    generation: int
+    events: Sequence[Event]
+
+
+Apply = Callable[["Connection", Sequence[Batch]], Awaitable[None]]
+
+
+class Projection(NamedTuple):
+    """A projection of this release: its fold's version, what adds events, and the statements of its digest and end."""
+
+    name: str
+    version: int
+    apply: Apply
+    digest: str
+    removes: tuple[str, ...]
+
+
+async def _put(connection: Connection, statement: str, rows: Sequence[Sequence[object]]) -> None:
+    """Run a statement that takes rows as a column each, unless there are none."""
+    if rows:
+        await connection.execute(statement, *zip(*rows, strict=True))
+
+
+async def _apply_history(connection: Connection, batches: Sequence[Batch]) -> None:
+    rows = [[batch.partition, batch.generation, *row] for batch in batches for row in history.fold(batch.events)]
+    await _put(connection, HISTORY["apply"], rows)
+
+
+async def _apply_accounts(connection: Connection, batches: Sequence[Batch]) -> None:
+    folded = [(batch.partition, batch.generation, row) for batch in batches for row in accounts.fold(batch.events)]
+    await _put(connection, ACCOUNTS["apply"], [[*place, *row] for *place, row in folded])
+    changed = [[*place, row.account, row.status] for *place, row in folded if row.status is not None]
+    await _put(connection, ACCOUNTS["apply_status"], changed)
+
+
+async def _apply_usage(connection: Connection, batches: Sequence[Batch]) -> None:
+    known = await sources(connection, [(batch.partition, batch.events) for batch in batches])
+    rows: list[Sequence[object]] = []
+    for batch in batches:
+        folded = usage.fold(batch.events, known)
+        folded.update(usage.totals(folded))
+        rows += [[batch.partition, batch.generation, *key, *work] for key, work in sorted(folded.items())]
+    await _put(connection, USAGE["apply"], rows)
+
+
+async def sources(connection: Connection, batches: Sequence[tuple[int, Sequence[Event]]]) -> usage.Sources:
+    """Return the consumptions that refunds among the events of partitions are about: from these, else from the log."""
+    found: dict[tuple[str, str], ConsumedEvent] = {}
+    missing: dict[tuple[int, str, str], None] = {}
+    wanted: dict[tuple[str, str], None] = {}
+    for partition, events in batches:
+        needed = usage.needed(events)
+        wanted.update(needed)
+        _keep_consumed(events, needed, found)
+        missing.update({(partition, *key): None for key in needed if key not in found})
+    if not missing:
+        return found
+    for row in await connection.fetch(_SQL["work"], *zip(*missing, strict=True)):
+        item = decode_item(row["state"])
+        consumption = item.consumption if isinstance(item, Hold) else item
+        if isinstance(consumption, Consumption):
+            at = moment(consumption.created_at)
+            lines = await connection.fetch(_SQL["lines_recorded_at"], row["partition"], row["account"], at)
+            _keep_consumed([decode(line["line"]) for line in lines], wanted, found)
+    return found
+
+
+def _keep_consumed(
+    events: Sequence[Event],
+    wanted: dict[tuple[str, str], None],
+    found: dict[tuple[str, str], ConsumedEvent],
+) -> None:
+    if not wanted:
+        return
+    for event in events:
+        if isinstance(event, ConsumedEvent):
+            key = (event.account, event.data.consumption_id)
+            if key in wanted:
+                found[key] = event
+
+
+async def origins(connection: Connection, batches: Sequence[Batch]) -> list[finance.Origins]:
+    """Return for each batch the origin of the grants that it speaks of, as far as its generation knows them."""
+    wanted = {
+        (batch.partition, batch.generation, *key): None for batch in batches for key in finance.needed(batch.events)
+    }
+    found: dict[tuple[int, int], finance.Origins] = {(batch.partition, batch.generation): {} for batch in batches}
+    if wanted:
+        for row in await connection.fetch(FINANCE["grants"], *zip(*wanted, strict=True)):
+            known = found[row["partition"], row["generation"]]
+            known[row["account"], row["grant_id"]] = finance.Origin(row["kind"], row["basis"])
+    return [found[batch.partition, batch.generation] for batch in batches]
+
+
+async def _apply_finance(connection: Connection, batches: Sequence[Batch]) -> None:
+    grants: list[Sequence[object]] = []
+    rows: list[Sequence[object]] = []
+    for batch, known in zip(batches, await origins(connection, batches), strict=True):
+        folded = finance.fold(batch.events, known)
+        place = (batch.partition, batch.generation)
+        grants += [[*place, *key, *origin] for key, origin in folded.grants.items()]
+        rows += [[*place, *key, *moved] for key, moved in sorted(folded.rows.items())]
+    await _put(connection, FINANCE["apply_grants"], grants)
+    await _put(connection, FINANCE["apply"], rows)
+
+
+PROJECTIONS: dict[str, Projection] = {
+    projection.name: projection
+    for projection in starmap(
+        Projection,
+        (
+            (history.NAME, history.VERSION, _apply_history, HISTORY["digest"], (HISTORY["remove"],)),
+            (usage.NAME, usage.VERSION, _apply_usage, USAGE["digest"], (USAGE["remove"],)),
+            (
+                *(finance.NAME, finance.VERSION, _apply_finance, FINANCE["digest"]),
+                (FINANCE["remove"], FINANCE["remove_grants"]),
+            ),
+            (accounts.NAME, accounts.VERSION, _apply_accounts, ACCOUNTS["digest"], (ACCOUNTS["remove"],)),
+        ),
+    )
+}
+"""Every projection of this release, in the order in which a batch is added to them."""

@@ -1,0 +1,116 @@
+"""What every projection of an account's log must say, whatever the log holds: checked at the end of each story."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from events.account import ZERO, State
+from events.facts import Consumed, Figures, Refunded
+from events.recorded import ConsumedEvent, Event
+from projections import accounts, finance, history, usage
+from projections.admin_audit import action_of, audit_entry
+from projections.finance import Movements, Origin
+from projections.statement import movement_of
+from projections.usage import Work
+
+HALF = 2
+
+
+def check_projections(events: Sequence[Event], state: State) -> None:
+    """Fold the log and compare with the account that it leads to."""
+    if not events:
+        return
+    _check_finance(events, state)
+    _check_usage(events)
+    _check_effective(events)
+    _check_accounts(events, state)
+    for event in events:
+        terms = history.terms(event)
+        assert len(terms) == len(set(terms)) and f"kind/{event.kind}" in terms
+        assert history.filters_of(type_=None, kind=event.kind).pass_(event)
+        assert (history.ADMIN in terms) == (action_of(event) is not None)
+        assert audit_entry(event)["created_at"] == event.recorded_at
+        for unit in event.balance:
+            assert movement_of(event, unit)["event"] == event.id
+
+
+def worth(figures: Figures) -> int:
+    """All credits of a unit, wherever they stand, less what is owed."""
+    return figures.available + figures.reserved + figures.scoped + figures.scheduled - figures.debt
+
+
+def _check_finance(events: Sequence[Event], state: State) -> None:
+    """What moved is what balances moved, and what is left is in the grants, by kind.
+
+    What a hold returns to a grant that has ended is nowhere until the next event of the batch ends it again.
+    """
+    known: finance.Origins = {}
+    sums: dict[tuple[str, Origin], Movements] = {}
+    for event, following in zip(events, [*events[1:], None], strict=True):
+        folded = finance.fold([event], known)
+        known.update(folded.grants)
+        for key, movements in folded.rows.items():
+            row = (key.unit, Origin(key.kind, key.basis))
+            sums[row] = sums.get(row, Movements()).plus(movements)
+        if following is None or following.recorded_at != event.recorded_at:
+            for unit, figures in event.balance.items():
+                assert worth(figures) == sum(m.change for (of, _), m in sums.items() if of == unit), event
+    left: dict[tuple[str, str], int] = {}
+    for (unit, origin), movements in sums.items():
+        left[unit, origin.kind] = left.get((unit, origin.kind), 0) + movements.change
+    in_grants: dict[tuple[str, str], int] = {}
+    for grant in state.account.grants.values():
+        in_grants[grant.unit, grant.kind] = in_grants.get((grant.unit, grant.kind), 0) + grant.remaining + grant.held
+    for unit, figures in state.account.figures.items():
+        in_grants[unit, finance.DEBT] = -figures.debt
+    rows = left.keys() | in_grants.keys()
+    assert {row: left.get(row, 0) for row in rows} == {row: in_grants.get(row, 0) for row in rows}
+    once = finance.fold(events, {})
+    middle = len(events) // HALF
+    first = finance.fold(events[:middle], {})
+    second = finance.fold(events[middle:], first.grants)
+    both = dict(first.rows)
+    for key, movements in second.rows.items():
+        both[key] = both.get(key, Movements()).plus(movements)
+    assert both == once.rows, "batches may be of any size"
+    assert {**first.grants, **second.grants} == once.grants
+
+
+def _check_usage(events: Sequence[Event]) -> None:
+    sources = {
+        (event.account, event.data.consumption_id): event for event in events if isinstance(event, ConsumedEvent)
+    }
+    rows = usage.fold(events, sources)
+    by_unit: dict[str, Work] = {}
+    for key, work in rows.items():
+        by_unit[key.unit] = by_unit.get(key.unit, Work()).plus(work)
+        assert work.charged + work.unfunded == work.used
+    for unit, work in by_unit.items():
+        consumed = [event.data for event in events if isinstance(event.data, Consumed) and event.data.unit == unit]
+        back = [event.data for event in events if isinstance(event.data, Refunded) and event.data.unit == unit]
+        assert work.used == sum(data.actual for data in consumed)
+        assert work.charged == sum(data.charged for data in consumed)
+        assert work.refunded == sum(data.usage for data in back)
+    assert sum((work.used for work in usage.totals(rows).values()), 0) == sum(work.used for work in rows.values())
+
+
+def _check_effective(events: Sequence[Event]) -> None:
+    """A statement may take a range of an account's events by the instants at which they hold."""
+    held = [event.effective_at for event in events]
+    assert held == sorted(held)
+    for before, after in pairwise(events):
+        for unit, figures in after.balance.items():
+            was, delta = before.balance.get(unit, ZERO), after.delta.get(unit, ZERO)
+            assert worth(figures) - worth(was) == worth(delta)
+
+
+def _check_accounts(events: Sequence[Event], state: State) -> None:
+    rows = accounts.fold(events)
+    account = state.account
+    assert len(rows) == 1
+    assert (rows[0].plan, rows[0].status or "active", rows[0].opened_at) == (
+        account.plan,
+        account.status,
+        account.opened_at,
+    )
