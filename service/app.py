@@ -159,6 +159,7 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
         def server(port: int) -> HttpServer:
             metrics = Metrics()
             sweeper.measure(metrics)
+            projector.measure(metrics)
             if delivery is not None:
                 delivery.measure(metrics)
             auditor.measure(metrics)
