@@ -282,11 +282,11 @@ def replay(account: str, at: Instant | None, data: Path | None, *, as_json: bool
     """  # noqa: D301 - click takes \b for "leave these lines as they are"
 
     async def work(log: Log, partitions: int) -> None:
-        _, catalog, _ = await in_force(StoredCatalogs(log))
+        _, catalog, history = await in_force(StoredCatalogs(log))
         now = system_clock()
         if at is not None and at > now:
             raise click.ClickException(f"{at} is in the future")
-        views.append(showing.account_view(await past(log, partitions, account, at or now, catalog), at or now))
+        views.append(showing.account_view(await past(log, partitions, account, at or now, catalog, history), at or now))
 
     views: list[dict[str, object]] = []
     _with_log(work, data)
@@ -309,9 +309,9 @@ def diff(account: str, start: Instant, end: Instant, data: Path | None, *, as_js
         raise click.UsageError("--to is before --from")
 
     async def work(log: Log, partitions: int) -> None:
-        _, catalog, _ = await in_force(StoredCatalogs(log))
-        one = await past(log, partitions, account, start, catalog, or_unknown=True)
-        other = await past(log, partitions, account, end, catalog)
+        _, catalog, history = await in_force(StoredCatalogs(log))
+        one = await past(log, partitions, account, start, catalog, history, or_unknown=True)
+        other = await past(log, partitions, account, end, catalog, history)
         lines = await between(log, partitions, account, one, end)
         views.append(showing.difference_view(one, other, lines, start, end))
 

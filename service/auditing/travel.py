@@ -12,6 +12,7 @@ from events.catalog import Catalog
 from events.decide import due_facts
 from events.errors import AccountNotFound
 from events.evolve import evolve
+from events.history import NO_HISTORY, History
 from events.instants import Instant
 from events.partition import partition_of
 from events.recorded import Line, decode
@@ -39,9 +40,19 @@ class Past(NamedTuple):
 
 
 async def past(
-    log: Log, partitions: int, account: str, at: Instant, catalog: Catalog, *, or_unknown: bool = False
+    log: Log,
+    partitions: int,
+    account: str,
+    at: Instant,
+    catalog: Catalog,
+    history: History = NO_HISTORY,
+    *,
+    or_unknown: bool = False,
 ) -> Past:
-    """Return an account as it was at an instant; raises Unavailable, and AccountNotFound unless `or_unknown`."""
+    """Return an account as it was at an instant; raises Unavailable, and AccountNotFound unless `or_unknown`.
+
+    What was due by then goes by the catalogs that were in force.
+    """
     state = State.unknown(account)
     async for line in _lines(log, partition_of(account, partitions), account, 0, at):
         evolve(state, line.event)
@@ -50,7 +61,7 @@ async def past(
         if or_unknown:
             return Past(state, state)
         raise AccountNotFound(f"there was no account {account} at {at}", account=account)
-    return Past(state, due_facts(state, at, catalog)[0])
+    return Past(state, due_facts(state, at, history.at(at, catalog), history)[0])
 
 
 async def between(log: Log, partitions: int, account: str, after: Past, until: Instant) -> list[Line]:
