@@ -145,7 +145,7 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
         follower = Follower(ledger, stored, activation.number)
         sweeper = Sweeper(ledger)
         projector = Projector(readers)
-        log.on_written.append(projector.wake)
+        ledger.followers.append(lambda _partition, _position: projector.wake())
         follower.start()
         sweeper.start()
         projector.start()

@@ -8,7 +8,7 @@ there at most once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple, cast
@@ -19,7 +19,7 @@ from events.account import Key
 from events.instants import Instant, instant, moment
 from service.outages import Unavailable
 from service.store.appending import Appender
-from service.store.batches import Appended, Batch, Head, Written
+from service.store.batches import Appended, Batch, Head
 from service.store.statements import statements
 
 _SQL = statements("log.sql")
@@ -86,8 +86,6 @@ class Log:
         """At hand for appends: to borrow a connection and give it back costs as much as a short append."""
         self._kept_max = kept_max
         self._appender = Appender(self._appending)
-        self.on_written: list[Callable[[], None]] = []
-        """Called after each append of this process, for those who read what was written."""
 
     @classmethod
     async def connect(cls, database_url: str, *, connections: int = CONNECTIONS) -> Log:
@@ -167,11 +165,7 @@ class Log:
 
     async def append(self, batch: Batch) -> Appended:
         """Append a batch if the head is the one it expects; raises Unavailable (outcome open) and ClockSkew."""
-        written = await self._appender.append(batch)
-        if isinstance(written, Written):
-            for wake in self.on_written:
-                wake()
-        return written
+        return await self._appender.append(batch)
 
     async def head(self, partition: int) -> Head:
         """Return where a partition ends."""

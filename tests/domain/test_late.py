@@ -163,6 +163,11 @@ class TestLines:
         story = self.story().when(consume(amount=15)).then("late", due=["hold_expired"], scoped=1, available=0)
         assert (story.data("late").charged, story.data("late").unfunded) == (14, 1)
 
+    def test_nothing_settles_several_lines_too(self) -> None:
+        for nothing in (consume(amount=0), consume(lines=(part(0, 0),)), consume(lines=(part(1, 0), part(0, 0)))):
+            story = self.story().when(nothing).then("late", due=["hold_expired"], scoped=5, available=10)
+            assert (story.work().state, story.data("late").actual, story.data("late").lines) == ("settled_late", 0, [])
+
     def test_a_quantity_is_priced_by_the_rule_of_the_reserve(self) -> None:
         story = given(granted("g", 30), reserve(operation="reel", quantity=5)).after(seconds=930)
         story.when(consume(quantity=4)).then("late", due=["hold_expired"], available=18)

@@ -111,7 +111,7 @@ async def test_a_log_that_ends_before_the_projections_stops_its_partition(
 
 async def test_a_commit_wakes_the_projector(ledger: Ledger, readers: Log) -> None:
     projector = Projector(readers, poll_seconds=3600)
-    ledger.log.on_written.append(projector.wake)
+    ledger.followers.append(lambda _partition, _position: projector.wake())
     projector.start()
     await ledger.execute(ask("consume", "a", amount=1))
     partition = ledger.partition("a")
