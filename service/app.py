@@ -159,7 +159,6 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
         def server(port: int) -> HttpServer:
             metrics = Metrics()
             sweeper.measure(metrics)
-            projector.measure(metrics)
             if delivery is not None:
                 delivery.measure(metrics)
             auditor.measure(metrics)
