@@ -21,8 +21,8 @@ from service.requests import Outcome, Request, key_digest
 from service.store.log import Log
 from service.writer import Writer
 
-APPENDS_AT_ONCE = 8
-"""How many writers write at the same time: few of them make large batches."""
+APPENDS_AT_ONCE = 16
+"""How many writers write at the same time. While all of them do, nothing is decided ahead, so that queues and batches grow."""
 
 
 def system_clock() -> Instant:
