@@ -33,26 +33,17 @@ from msgspec.structs import replace
 from events.account import ItemKind, Key, Missing, State
 from events.catalog import Catalog
 from events.commands import (
-    Command,
-    Consume,
-    ConsumeDirect,
-    Extend,
-    Refund,
-    Release,
-    Renew,
-    Reserve,
-    Revoke,
     Sweep,
 )
 from events.decide import Decision, decide
 from events.errors import IdempotencyMismatch, Refusal
 from events.history import History
 from events.instants import Instant
-from events.payments import by_reference
 from events.recorded import SYSTEM
 from projections.outcome import DRY_RUN_ID
 from service.attempt import Attempt
 from service.cache import StateCache
+from service.needs import Needs
 from service.outages import Outage, Overloaded, Unavailable
 from service.pending import Group, Pending, aborted
 from service.recall import recall
@@ -594,57 +585,6 @@ class Writer:
 
 def _overloaded() -> Overloaded:
     return Overloaded(f"{QUEUE_MAX} commands of this partition are waiting")
-
-
-class Needs:
-    """What a round of deciding found missing, to be loaded in one query."""
-
-    def __init__(self) -> None:
-        self.accounts: dict[str, None] = {}
-        self.keys: dict[tuple[str, Key], None] = {}
-        self.due: dict[str, None] = {}
-        self.accounts_blocked: set[str] = set()
-
-    def account(self, command: Command) -> None:
-        """The command's account is not in memory."""
-        self.accounts[command.account] = None
-        self._block(command)
-
-    def items(self, command: Command, missing: Missing) -> None:
-        """The account is in memory, but not all of its items that the command needs."""
-        for key in missing.keys:
-            self.keys[command.account, key] = None
-        if missing.due is not None:
-            self.due[command.account] = None
-        self._block(command)
-
-    def _block(self, command: Command) -> None:
-        self.accounts_blocked.add(command.account)
-        self.named(command)
-
-    def named(self, command: Command) -> None:
-        """The command waits for one before it on its account; what it names is loaded with the rest."""
-        for key in named(command):
-            self.keys[command.account, key] = None
-
-
-def named(command: Command) -> list[Key]:
-    """Return the items that a command names, which it will need."""
-    match command:
-        case Consume() | Release() | Extend():
-            return [("work", command.reservation_id)]
-        case Revoke():
-            return [("grant", command.grant_id)]
-        case Refund():
-            return [("work", command.consumption_id)]
-        case Renew():
-            return [("payment", by_reference(command.reference))]
-        case Reserve() if command.reservation_id is not None:
-            return [("work", command.reservation_id)]
-        case ConsumeDirect() if command.consumption_id is not None:
-            return [("work", command.consumption_id)]
-        case _:
-            return []
 
 
 def mismatch(request: Request) -> IdempotencyMismatch:
