@@ -11,7 +11,6 @@ How events change it stands in `evolve`; the values inside (grants, holds, figur
 from __future__ import annotations
 
 from collections.abc import Iterable
-from copy import copy
 from typing import Literal, cast
 
 import msgspec
@@ -182,7 +181,7 @@ class State(msgspec.Struct, gc=False):
 
     def fork(self) -> State:
         """Return a state that can be changed without touching this one."""
-        account = copy(self.account)
+        account = self.account.__copy__()
         account.grants = account.grants.copy()
         account.usage = account.usage.copy()
         account.occupied = account.occupied.copy()

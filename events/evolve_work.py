@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 from msgspec.structs import replace
@@ -24,7 +24,7 @@ from events.facts import Allocation, Consumed, Kind, Refunded, Reserved
 from events.grants import by_grant
 from events.holds import Consumption, HeldLine, Hold, reversal
 from events.instants import Instant
-from events.spending import DEBT, NO_USAGE, PAYERS_MAX, Payers, Resets, Usage, moved, page_id, paid_by, resets_id
+from events.spending import DEBT, NO_USAGE, PAYERS_MAX, Payers, Resets, Usage, moved, page_id, resets_id
 
 
 def reserved(state: State, kind: Kind, data: Reserved, at: Instant) -> None:
@@ -94,12 +94,12 @@ def _parts_by_line(entries: Iterable[Allocation]) -> dict[int, list[tuple[str, i
     return parts
 
 
-def _held_lines(data: Reserved) -> Iterable[HeldLine]:
+def _held_lines(data: Reserved) -> list[HeldLine]:
     parts = _parts_by_line(data.allocation)
     if not data.lines:
-        yield HeldLine(amount=data.amount, held=data.amount, allocation=tuple(parts.get(0, ())))
-    for index, line in enumerate(data.lines):
-        yield HeldLine(
+        return [HeldLine(amount=data.amount, held=data.amount, allocation=tuple(parts.get(0, ())))]
+    return [
+        HeldLine(
             amount=line.amount,
             held=line.amount,
             allocation=tuple(parts.get(index, ())),
@@ -108,12 +108,14 @@ def _held_lines(data: Reserved) -> Iterable[HeldLine]:
             params=line.params,
             price=line.price or data.price,
         )
+        for index, line in enumerate(data.lines)
+    ]
 
 
-def take_from_line(line: HeldLine, amount: int) -> tuple[HeldLine, list[tuple[str, int]]]:
-    """Take up to `amount` of what a line holds, first drawn first; returns the line after it and the parts taken."""
+def split(line: HeldLine, amount: int) -> tuple[Sequence[tuple[str, int]], Sequence[tuple[str, int]]]:
+    """Return which parts of a line the first `amount` of what it holds takes, first drawn first, and which are left."""
     if amount >= line.held:
-        return replace(line, held=0, allocation=()), list(line.allocation)
+        return line.allocation, ()
     taken: list[tuple[str, int]] = []
     left: list[tuple[str, int]] = []
     missing = amount
@@ -124,34 +126,32 @@ def take_from_line(line: HeldLine, amount: int) -> tuple[HeldLine, list[tuple[st
             taken.append((grant_id, used))
         if part > used:
             left.append((grant_id, part - used))
-    return replace(line, held=line.held - amount, allocation=tuple(left)), taken
+    return taken, left
 
 
 def consumed(state: State, kind: Kind, data: Consumed, at: Instant) -> None:
     """Count work that was done, and charge it."""
     account = state.account
-    from_hold: dict[str, int] = {}
-    drawn: dict[str, int] = {}
-    for entry in data.allocation:
-        source = drawn if entry.excess or data.reservation_id is None else from_hold
-        source[entry.grant_id] = source.get(entry.grant_id, 0) + entry.amount
-    for grant_id in {**from_hold, **drawn}:
+    paid = by_grant(data.allocation)
+    direct = data.reservation_id is None
+    drawn = paid if direct else by_grant([entry for entry in data.allocation if entry.excess])
+    for grant_id, amount in paid.items():
         grant = known_grant(state, grant_id)
-        held, fresh = from_hold.get(grant_id, 0), drawn.get(grant_id, 0)
+        fresh = drawn.get(grant_id, 0)
         put_grant(
             state,
             replace(
                 grant,
-                held=grant.held - held,
+                held=grant.held - amount + fresh,
                 remaining=grant.remaining - fresh,
-                consumed=grant.consumed + held + fresh,
+                consumed=grant.consumed + amount,
             ),
         )
     if data.debt_added:
         add_debt(account, data.unit, data.debt_added)
+        paid[DEBT] = data.debt_added
     usage = account.usage.get(data.unit, NO_USAGE)
-    parts = paid_by(data.allocation, data.debt_added)
-    _use(state, data.unit, moved(usage, used=data.actual, charged=data.charged, parts=parts))
+    _use(state, data.unit, moved(usage, used=data.actual, charged=data.charged, parts=paid))
     consumption = Consumption(
         id=data.consumption_id,
         reservation_id=data.reservation_id,
@@ -169,7 +169,7 @@ def consumed(state: State, kind: Kind, data: Consumed, at: Instant) -> None:
         reference=data.reference,
         metadata=data.metadata,
     )
-    if data.reservation_id is None:
+    if direct:
         create_item(state, consumption)
     else:
         _step(state, kind, data, consumption)
@@ -189,29 +189,35 @@ def _step(state: State, kind: Kind, data: Consumed, consumption: Consumption) ->
     """Carry a step's charge into its hold."""
     hold = known_hold(state, data.reservation_id)
     lines = list(hold.lines)
-    for index, amount in _taken_by_line(data.allocation).items():
-        lines[index], _ = take_from_line(lines[index], amount)
+    taken = _taken_by_line(data.allocation)
     for index, charged, done in [(each.line, each.charged, each.amount) for each in data.lines] or [
         (0, data.charged, data.actual)
     ]:
         line = lines[index]
-        lines[index] = replace(line, charged=line.charged + charged, lapsed=max(0, line.lapsed - done))
-    after = replace(
+        amount = taken.get(index, 0)
+        _, left = split(line, amount)
+        lines[index] = replace(
+            line,
+            held=line.held - amount,
+            allocation=tuple(left),
+            charged=line.charged + charged,
+            lapsed=line.lapsed - done if line.lapsed > done else 0,
+        )
+    final = data.consumption_id == hold.id
+    if not final:
+        create_item(state, consumption)
+    elif kind != "late":
+        free_capacity(state.account, hold)
+    state.changed["work", hold.id] = replace(
         hold,
-        held=sum(line.held for line in lines) if len(lines) > 1 else lines[0].held,
+        state=hold.state if not final else "settled_late" if kind == "late" else "settled",
+        held=lines[0].held if len(lines) == 1 else sum([line.held for line in lines]),
         charged=hold.charged + data.charged,
         unfunded=hold.unfunded + data.unfunded,
         lines=tuple(lines),
+        partials=hold.partials if final else hold.partials + 1,
+        consumption=consumption if final else hold.consumption,
     )
-    if data.consumption_id != hold.id:
-        after = replace(after, partials=hold.partials + 1)
-        create_item(state, consumption)
-    elif kind == "late":
-        after = replace(after, state="settled_late", consumption=consumption)
-    else:
-        after = replace(after, state="settled", consumption=consumption)
-        free_capacity(state.account, hold)
-    state.changed["work", hold.id] = after
 
 
 def _taken_by_line(entries: Iterable[Allocation]) -> dict[int, int]:

@@ -11,12 +11,12 @@ that says which of its consumptions that was.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import msgspec
 from msgspec.structs import replace
 
-from events.facts import Allocation, Record
+from events.facts import Record
 from events.instants import Instant
 
 PAYERS_MAX = 256
@@ -69,14 +69,6 @@ def resets_id(unit: str, period: Instant) -> str:
 def page_id(unit: str, since: int, page: int) -> str:
     """Return the id of a page of payers; `since` is the ordinal from which the usage counts."""
     return f"{unit}:{since}:{page}"
-
-
-def paid_by(allocation: Iterable[Allocation], debt: int) -> dict[str, int]:
-    """Return who paid for a consumption."""
-    parts: dict[str, int] = {DEBT: debt} if debt else {}
-    for entry in allocation:
-        parts[entry.grant_id] = parts.get(entry.grant_id, 0) + entry.amount
-    return parts
 
 
 def moved(usage: Usage, *, used: int, charged: int, parts: Mapping[str, int], sign: int = 1) -> Usage:

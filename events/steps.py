@@ -19,11 +19,11 @@ from events.errors import (
     InvalidRequest,
     TooManyHolds,
 )
-from events.evolve_work import take_from_line
+from events.evolve_work import split
 from events.facts import FIGURE_MAX, Allocation, Consumed, ConsumedLine, Reserved, ReservedLine
 from events.finding import find_hold, require_not_ended
 from events.grants import Drawing, allocations, draw
-from events.holds import HeldLine, Hold
+from events.holds import Hold
 from events.instants import Instant, plus
 from events.late import consume_late
 from events.plans import capacity_limits, ensure_open, max_open_holds, overdraft_room, require_active
@@ -177,11 +177,11 @@ def consume(draft: Draft, command: Consume) -> None:
         return
     require_not_ended(hold)
     charges = charging.charges(hold, command, default=hold.held)
-    actual = sum(amount for _, amount in charges)
+    actual = sum([amount for _, amount in charges])
     if actual == 0 and not command.final:
         raise InvalidRequest.at("amount", "must be above 0 unless the step is final")
     held, excess = _split(hold, charges)
-    over = sum(amount for _, amount in excess)
+    over = sum([amount for _, amount in excess])
     if over and hold.overage == "reject":
         raise ExceedsReservation(
             f"the step is {over} above what reservation {hold.id} holds",
@@ -220,7 +220,7 @@ def _split(
     hold: Hold, charges: Sequence[tuple[int | None, int]]
 ) -> tuple[list[Allocation], list[tuple[int | None, int]]]:
     """Charge what is held, first drawn first; returns the parts and, for each charge, what exceeds the hold."""
-    lines: list[HeldLine] = list(hold.lines)
+    lines = hold.lines
     entries: list[Allocation] = []
     excess: list[tuple[int | None, int]] = []
     for named, amount in charges:
@@ -230,7 +230,7 @@ def _split(
                 break
             part = min(missing, lines[index].held)
             if part:
-                lines[index], parts = take_from_line(lines[index], part)
+                parts, _ = split(lines[index], part)
                 entries += allocations(parts, line=index)
                 missing -= part
         if missing:
@@ -242,7 +242,7 @@ def _fund_excess(
     draft: Draft, hold: Hold, excess: Sequence[tuple[int | None, int]]
 ) -> tuple[list[Allocation], int, int]:
     """Find credits for what exceeds the hold; returns the parts drawn, the debt made and what stays unfunded."""
-    missing = sum(amount for _, amount in excess)
+    missing = sum([amount for _, amount in excess])
     if missing == 0 or hold.overage == "cap":
         return [], 0, missing
     drawing = Drawing(draft.state.account.grants.values(), hold.unit)

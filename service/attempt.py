@@ -26,7 +26,8 @@ class Mark(NamedTuple):
     """Where an attempt stood."""
 
     account: str
-    head_after: Head
+    position: int
+    hash: str
     state: State | None
     lines: int
     accepted: int
@@ -42,7 +43,8 @@ class Attempt(Generic[Caller]):
         self.partition = partition
         self.head = head
         self.now = now
-        self.head_after = head
+        self._position = head.position
+        self._hash = head.hash
         self._base = base
         self.states: dict[str, State] = {}
         self.read: dict[str, State] = {}
@@ -63,6 +65,11 @@ class Attempt(Generic[Caller]):
         if state is None and self._base is not None:
             return self._base.states.get(account)
         return state
+
+    @property
+    def head_after(self) -> Head:
+        """Where the partition ends when all of it is written."""
+        return Head(self._position, self._hash, self.now) if self._lines else self.head
 
     @property
     def writes(self) -> bool:
@@ -109,7 +116,7 @@ class Attempt(Generic[Caller]):
         for fact in decision.facts:
             self._record(account, fact, request.actor, command, digest)
             digest = None
-        state.account.position = self.head_after.position
+        state.account.position = self._position
         for item_key, item in state.changed.items():
             self._items[account, item_key] = item
         for item_key in state.created:
@@ -122,7 +129,8 @@ class Attempt(Generic[Caller]):
         """Return where the attempt stands, to come back to when decisions about an account turn out not to be."""
         return Mark(
             account,
-            self.head_after,
+            self._position,
+            self._hash,
             self.states.get(account),
             len(self._lines),
             len(self._accepted),
@@ -133,7 +141,7 @@ class Attempt(Generic[Caller]):
 
     def reset(self, mark: Mark) -> None:
         """Take back what was accepted and shown since `mark`."""
-        self.head_after = mark.head_after
+        self._position, self._hash = mark.position, mark.hash
         if mark.state is None:
             self.states.pop(mark.account, None)
         else:
@@ -143,18 +151,18 @@ class Attempt(Generic[Caller]):
         self._items, self._created = mark.items, mark.created
 
     def _record(self, account: str, fact: Fact, actor: Actor, command: CommandRef, key: bytes | None) -> None:
-        position = self.head_after.position + 1
+        position = self._position = self._position + 1
         line = record(
             fact,
             account=account,
             partition=self.partition,
             position=position,
-            prev_hash=self.head_after.hash,
+            prev_hash=self._hash,
             recorded_at=self.now,
             actor=actor,
             command=command,
         )
-        self.head_after = Head(position, line.hash, self.now)
+        self._hash = line.hash
         self._lines.append(line)
         self._keys.append(key)
 

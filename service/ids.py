@@ -1,4 +1,4 @@
-"""Ids that nobody else has: their first part is the time, so that what is made together is stored together."""
+"""Ids that nobody else has: what a process makes stands together, in the order in which it was made."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import os
 import time
 from itertools import count
 
-_process = os.urandom(6).hex()
-_numbers = count(int.from_bytes(os.urandom(3), "big"))
+_process = f"{time.time_ns() // 1_000_000:012x}{os.urandom(6).hex()}"
+_numbers = count()
 
 
 def new_id() -> str:
-    """Return 32 hexadecimal digits: the milliseconds since 1970 (12), 48 random bits of the process, and a count."""
-    return f"{time.time_ns() // 1_000_000:012x}{_process}{next(_numbers) & 0xFFFFFFFF:08x}"
+    """Return 32 hexadecimal digits: the start of the process in milliseconds since 1970 (12), 48 random bits, a count."""
+    return f"{_process}{next(_numbers):08x}"

@@ -386,7 +386,7 @@ class Writer:
                     missing.named(command)
                     later.append(pending)
                     continue
-                state = self._state(attempt, command.account)
+                state = attempt.states.get(command.account) or self._state(attempt, command.account)
                 if state is None:
                     missing.account(command)
                     later.append(pending)
