@@ -100,6 +100,14 @@ class Account(msgspec.Struct, array_like=True, gc=False):
         if len(self.grants) > 1:
             self.grants = _in_draw_order(self.grants)
 
+    def copy(self) -> Account:
+        """Return an account whose grants, usage and occupied capacities can be changed without touching this one's."""
+        account = cast("Account", self.__copy__())  # type: ignore[attr-defined]  # every struct has it
+        account.grants = self.grants.copy()
+        account.usage = self.usage.copy()
+        account.occupied = self.occupied.copy()
+        return account
+
     @property
     def turns_at(self) -> Instant | None:
         """When the next period begins by itself, or None when it waits for a payment (SEMANTICS.md section 7).
@@ -179,14 +187,16 @@ class State(msgspec.Struct, gc=False):
         self.changed = {}
         self.created = set()
 
+    def forget_all_but(self, known: dict[Key, Item | None]) -> None:
+        """Go on with these items; all others are missing from now on."""
+        self.known = known
+        self.complete = False
+        self.holds_due = None
+
     def fork(self) -> State:
         """Return a state that can be changed without touching this one."""
-        account = self.account.__copy__()
-        account.grants = account.grants.copy()
-        account.usage = account.usage.copy()
-        account.occupied = account.occupied.copy()
         known = {**self.known, **self.changed} if self.changed else self.known
-        return State(account, known, complete=self.complete, holds_due=self.holds_due)
+        return State(self.account.copy(), known, complete=self.complete, holds_due=self.holds_due)
 
     def apart(self) -> State:
         """Return a state to try things on: what becomes known in it is not known here."""

@@ -85,6 +85,10 @@ class Attempt(Generic[Caller]):
         """Let go of the attempt that this one was decided on: it is in the log."""
         self._base = None
 
+    def items(self, account: str) -> dict[Key, Item]:
+        """Return the items of an account that the decisions changed."""
+        return {key: item for (owner, key), item in self._items.items() if owner == account}
+
     def created(self) -> list[tuple[str, Key]]:
         """Return the items that the batch creates."""
         return list(self._created)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from itertools import islice
 
-from events.account import State
+from events.account import Item, Key, State
 
 ACCOUNTS_MAX = 4096
 ITEMS_MAX = 16_384
@@ -33,12 +34,9 @@ class StateCache:
 
     def put(self, account: str, state: State) -> None:
         """Keep a state; its account is now the most recently used."""
-        size = len(state.known)
-        if size > self._items_max // 2:
-            size = self._items_max // 4
-            state = State(state.account, dict(list(state.known.items())[-size:]))
         self._states[account] = state
         self._states.move_to_end(account)
+        size = len(state.known)
         before = self._sizes.get(account)
         if size != before:
             self._items += size - (before or 0)
@@ -46,6 +44,13 @@ class StateCache:
         while len(self._states) > self._accounts_max or self._items > self._items_max:
             oldest, _ = self._states.popitem(last=False)
             self._items -= self._sizes.pop(oldest)
+
+    def latest(self, state: State) -> dict[Key, Item | None] | None:
+        """Return the items to go on with when a state has too many of them, else None."""
+        if len(state.known) <= self._items_max // 2:
+            return None
+        left = len(state.known) - self._items_max // 4
+        return dict(islice(state.known.items(), left, None))
 
     def drop(self, accounts: Iterable[str]) -> None:
         """Forget some accounts."""

@@ -30,7 +30,7 @@ from typing import TypeVar, cast
 
 from msgspec.structs import replace
 
-from events.account import ItemKind, Key, Missing, State
+from events.account import Item, ItemKind, Key, Missing, State
 from events.catalog import Catalog
 from events.commands import (
     Sweep,
@@ -268,6 +268,7 @@ class Writer:
                     if ahead is not None:  # before the callers wake up and take their time
                         ahead.attempt.stand_alone()
                         await self._send(ahead)
+                    self._remember(step.attempt, ahead)
                     await self._conclude(step.attempt, result.known)
                     return ahead
                 self._put_back(ahead)
@@ -516,15 +517,32 @@ class Writer:
         self._head = attempt.head_after
         if attempt.writes:
             self._committed(self._partition, attempt.head_after.position)
-        for account, state in attempt.states.items():
-            self._cache.put(account, state)
-        self._cache.drop(attempt.spoiled)
         for pending, outcome in attempt.outcomes():
             self._answer(pending, outcome)
         for pending, refusal in attempt.refused:
             if known and await self._answer_if_known(pending, known):
                 continue
             self._fail(pending, refusal)
+
+    def _remember(self, attempt: Attempt[Pending], ahead: Step | None) -> None:
+        """Keep the states that are in the log now.
+
+        One with too many items goes on with the latest and those that the step ahead changed, which only it knows. The
+        states that led here keep theirs: callers may still look at them.
+        """
+        for account, state in attempt.states.items():
+            known = self._cache.latest(state)
+            self._cache.put(account, state if known is None else self._lightened(state, known, ahead))
+        self._cache.drop(attempt.spoiled)
+
+    def _lightened(self, state: State, known: dict[Key, Item | None], ahead: Step | None) -> State:
+        following = None if ahead is None else ahead.attempt.states.get(state.account.id)
+        if ahead is not None and following is not None:
+            known.update(ahead.attempt.items(state.account.id))
+            following.forget_all_but(known)
+        light = state.fork()
+        light.forget_all_but(known)
+        return light
 
     async def _answer_known(self, todo: list[Pending], keys: frozenset[bytes]) -> list[Pending]:
         return [pending for pending in todo if not await self._answer_if_known(pending, keys)]

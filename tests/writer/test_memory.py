@@ -130,3 +130,27 @@ def _at(timestamp: float) -> str:
     from datetime import UTC, datetime
 
     return datetime.fromtimestamp(timestamp, UTC).isoformat()
+
+
+async def test_an_account_that_never_rests_is_remembered_in_part_too(
+    open_ledger: OpenLedger, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each batch is decided on top of the one before, so its state never comes out of the cache."""
+    monkeypatch.setattr("service.writer.BATCH_COMMANDS_MAX", 8)
+    ledger = await open_ledger()
+    shrink(ledger, 10, 80)
+    most = 0
+
+    async def customer(name: str) -> None:
+        nonlocal most
+        for number in range(12):
+            for wish in (
+                ask("reserve", "a", amount=1, reservation_id=f"{name}-{number}"),
+                ask("consume", "a", reservation_id=f"{name}-{number}"),
+            ):
+                most = max(most, len((await ledger.execute(wish)).state.known))
+
+    await asyncio.gather(*(customer(f"c{number}") for number in range(40)))
+    book = await audited(database_url)
+    assert [event.kind for event in book.events].count("settle") == 480
+    assert most < 40 + 8 * 3
