@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from events.instants import moment
 from service.outages import ClockSkew
@@ -47,17 +47,19 @@ class Appender:
         future: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
         self._waiting.append((batch, future))
         if len(self._senders) < STATEMENTS_AT_ONCE:
-            sender = asyncio.create_task(self._send())
-            self._senders.add(sender)
-            sender.add_done_callback(self._senders.discard)
+            self._senders.add(asyncio.create_task(self._send()))
         return await future
 
     async def _send(self) -> None:
-        while self._waiting:
-            taken = self._take()
-            if len(taken) == 1 or not await self._append(taken):
-                for each in taken:
-                    await self._append([each])
+        """Send until nothing waits. It leaves in the same breath: who comes after that must find its place free."""
+        try:
+            while self._waiting:
+                taken = self._take()
+                if len(taken) == 1 or not await self._append(taken):
+                    for each in taken:
+                        await self._append([each])
+        finally:
+            self._senders.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     def _take(self) -> list[Waiting]:
         """Take what waits, at most one batch of each partition, in the order of the partitions."""
