@@ -85,15 +85,16 @@ create function ledger.append(
     -- A row for each batch; its events are those behind the first `event_firsts`.
     partitions integer[], expected_positions bigint[], expected_hashes bytea, recorded_ats timestamptz[],
     event_firsts integer[], event_counts integer[],
-    -- Columns of bytes come as one value each, all rows behind each other, because an array costs the client a multiple:
-    -- `*_ends` says where each row ends, a hash has 32 bytes, a key 16 (zeros: none), the number of a batch or kind one.
-    event_batches bytea, event_accounts text[], event_kinds bytea, type_names text[], kind_names text[],
-    event_keys bytea, event_hashes bytea, event_lines bytea, event_ends integer[],
-    account_batches bytea, account_ids text[], account_positions bigint[], account_dues text[],
-    account_states bytea, account_ends integer[],
-    -- The first `items_created` items are new, the others exist.
-    items_created integer, item_batches bytea, item_accounts text[], item_kinds text[], item_ids text[], item_dues text[],
-    item_states bytea, item_ends integer[],
+    -- A column comes as one value, all rows behind each other, because an array costs the client a multiple. Text is
+    -- separated by line feeds, numbers and instants by commas (nothing: null). Of bytes, `*_ends` says where each row
+    -- ends; a hash has 32 bytes, a key 16 (zeros: none), the number of a batch or kind, from 1, one.
+    event_batches bytea, event_accounts text, event_kinds bytea, type_names text[], kind_names text[],
+    event_keys bytea, event_hashes bytea, event_lines bytea, event_ends text,
+    account_batches bytea, account_ids text, account_positions text, account_dues text,
+    account_states bytea, account_ends text,
+    -- The first `items_created` items are new, the others exist. An id may be any text, so its separator is named.
+    items_created integer, item_batches bytea, item_accounts text, item_kinds bytea, item_kind_names text[],
+    item_ids text, item_id_separator text, item_dues text, item_states bytea, item_ends text,
     absent_keys bytea[],
     out outcome text, out keys bytea[]
 ) language plpgsql security definer set search_path = ledger, pg_temp as $$
@@ -101,6 +102,13 @@ declare
     batches constant integer := cardinality(partitions);
     no_key constant bytea := decode(repeat('00', 16), 'hex');
     earliest constant timestamptz := (select min(r) from unnest(recorded_ats) as r);
+    accounts_of_events constant text[] := string_to_array(event_accounts, E'\n');
+    line_ends constant integer[] := string_to_array(event_ends, ',')::integer[];
+    account_state_ends constant integer[] := string_to_array(account_ends, ',')::integer[];
+    accounts_of_items constant text[] := string_to_array(item_accounts, E'\n');
+    ids_of_items constant text[] := string_to_array(item_ids, item_id_separator);
+    dues_of_items constant text[] := string_to_array(item_dues, ',', '');
+    item_state_ends constant integer[] := string_to_array(item_ends, ',')::integer[];
     changed integer;
     violated text;
 begin
@@ -128,15 +136,16 @@ begin
         select partitions[b], expected_positions[b] + n - event_firsts[b], account,
                type_names[get_byte(event_kinds, n - 1)], kind_names[get_byte(event_kinds, n - 1)], recorded_ats[b],
                nullif(substring(event_keys, n * 16 - 15, 16), no_key),
-               piece(event_lines, event_ends, n), substring(event_hashes, n * 32 - 31, 32)
+               piece(event_lines, line_ends, n), substring(event_hashes, n * 32 - 31, 32)
         from (select account, ordinal::integer as n, get_byte(event_batches, ordinal::integer - 1) as b
-              from unnest(event_accounts) with ordinality as u (account, ordinal)) e;
+              from unnest(accounts_of_events) with ordinality as u (account, ordinal)) e;
 
         insert into accounts as a (partition, account, position, state, next_due_at)
-        select partitions[get_byte(account_batches, n - 1)], account, position,
-               piece(account_states, account_ends, n), due::timestamptz
+        select partitions[get_byte(account_batches, n - 1)], account, position::bigint,
+               piece(account_states, account_state_ends, n), due::timestamptz
         from (select account, position, due, ordinal::integer as n
-              from unnest(account_ids, account_positions, account_dues)
+              from unnest(string_to_array(account_ids, E'\n'), string_to_array(account_positions, ','),
+                          string_to_array(account_dues, ',', ''))
                   with ordinality as u (account, position, due, ordinal)) e
         on conflict (partition, account) do update
         set position = excluded.position,
@@ -147,19 +156,19 @@ begin
             end;
 
         insert into items (partition, account, kind, id, due_at, state)
-        select partitions[get_byte(item_batches, n - 1)], account, kind, id, due::timestamptz,
-               piece(item_states, item_ends, n)
-        from (select account, kind, id, due, ordinal::integer as n
-              from unnest(item_accounts, item_kinds, item_ids, item_dues)
-                  with ordinality as u (account, kind, id, due, ordinal)
+        select partitions[get_byte(item_batches, n - 1)], account, item_kind_names[get_byte(item_kinds, n - 1)], id,
+               due::timestamptz, piece(item_states, item_state_ends, n)
+        from (select account, id, due, ordinal::integer as n
+              from unnest(accounts_of_items, ids_of_items, dues_of_items)
+                  with ordinality as u (account, id, due, ordinal)
               where ordinal <= items_created) i;
 
         insert into items (partition, account, kind, id, due_at, state)
-        select partitions[get_byte(item_batches, n - 1)], account, kind, id, due::timestamptz,
-               piece(item_states, item_ends, n)
-        from (select account, kind, id, due, ordinal::integer as n
-              from unnest(item_accounts, item_kinds, item_ids, item_dues)
-                  with ordinality as u (account, kind, id, due, ordinal)
+        select partitions[get_byte(item_batches, n - 1)], account, item_kind_names[get_byte(item_kinds, n - 1)], id,
+               due::timestamptz, piece(item_states, item_state_ends, n)
+        from (select account, id, due, ordinal::integer as n
+              from unnest(accounts_of_items, ids_of_items, dues_of_items)
+                  with ordinality as u (account, id, due, ordinal)
               where ordinal > items_created) i
         on conflict (partition, account, kind, id) do update
         set due_at = excluded.due_at, state = excluded.state;
@@ -179,7 +188,7 @@ begin
                 select 'known_keys', array_agg(e.key) into outcome, keys
                 from events e
                 where e.partition = any (partitions) and e.key = any (array(
-                    select substring(event_keys, n * 16 - 15, 16) from generate_series(1, cardinality(event_accounts)) as n
+                    select substring(event_keys, n * 16 - 15, 16) from generate_series(1, cardinality(accounts_of_events)) as n
                 ));
             end if;
             return;

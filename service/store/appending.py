@@ -9,12 +9,13 @@ of their partitions, so that two processes never wait for each other's heads.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, cast
+from uuid import uuid4
 
-from events.instants import moment
+from events.instants import Instant, moment
 from service.outages import ClockSkew
 from service.store.batches import AccountRow, Appended, Batch, EventRow, ItemRow, KnownItems, KnownKeys, Stale, Written
 from service.store.statements import statements
@@ -134,9 +135,30 @@ def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[tuple[Any, ...
     return list(zip(*rows, strict=True)) if rows else [()] * width
 
 
-def _packed(pieces: Sequence[bytes]) -> tuple[bytes, list[int]]:
+def _texts(texts: Iterable[str]) -> str:
+    return "\n".join(texts)
+
+
+def _figures(figures: Iterable[int]) -> str:
+    return ",".join(map(str, figures))
+
+
+def _dues(dues: Iterable[Instant | None]) -> str:
+    return ",".join([due or "" for due in dues])
+
+
+def _any_texts(texts: Sequence[str]) -> tuple[str, str]:
+    """Return texts that may have line feeds, and what separates them."""
+    whole = "\n".join(texts)
+    if whole.count("\n") < max(1, len(texts)):
+        return whole, "\n"
+    separator = uuid4().hex  # in none of them: nobody can know it
+    return separator.join(texts), separator
+
+
+def _packed(pieces: Sequence[bytes]) -> tuple[bytes, str]:
     """Return pieces behind each other, and where each ends, as `ledger.piece` cuts them again."""
-    return b"".join(pieces), list(accumulate(map(len, pieces), initial=0))
+    return b"".join(pieces), _figures(accumulate(map(len, pieces), initial=0))
 
 
 def _event_columns(batches: Sequence[Batch]) -> tuple[object, ...]:
@@ -146,7 +168,7 @@ def _event_columns(batches: Sequence[Batch]) -> tuple[object, ...]:
     number = {kind: n for n, kind in enumerate(type_of, start=1)}
     return (
         _numbers([len(batch.events) for batch in batches]),
-        *(accounts, bytes([number[kind] for kind in kinds]), list(type_of.values()), list(type_of)),
+        *(_texts(accounts), bytes([number[kind] for kind in kinds]), list(type_of.values()), list(type_of)),
         *(b"".join([key or NO_KEY for key in keys]), b"".join(hashes), *_packed(lines)),
     )
 
@@ -154,7 +176,8 @@ def _event_columns(batches: Sequence[Batch]) -> tuple[object, ...]:
 def _account_columns(batches: Sequence[Batch]) -> tuple[object, ...]:
     rows: list[AccountRow] = [row for batch in batches for row in batch.accounts]
     ids, positions, states, dues = _columns(rows, 4)
-    return _numbers([len(batch.accounts) for batch in batches]), ids, positions, dues, *_packed(states)
+    batch_of = _numbers([len(batch.accounts) for batch in batches])
+    return batch_of, _texts(ids), _figures(positions), _dues(dues), *_packed(states)
 
 
 def _item_columns(batches: Sequence[Batch]) -> tuple[object, ...]:
@@ -170,5 +193,8 @@ def _item_columns(batches: Sequence[Batch]) -> tuple[object, ...]:
         created_of.append(len(new))
         changed_of.append(len(old))
     accounts, kinds, ids, dues, states, _ = _columns([*created, *changed], 6)
-    numbers = _numbers(created_of) + _numbers(changed_of)
-    return len(created), numbers, accounts, kinds, ids, dues, *_packed(states)
+    number = {kind: n for n, kind in enumerate(dict.fromkeys(kinds), start=1)}
+    return (
+        *(len(created), _numbers(created_of) + _numbers(changed_of), _texts(accounts)),
+        *(bytes([number[kind] for kind in kinds]), list(number), *_any_texts(ids), _dues(dues), *_packed(states)),
+    )

@@ -245,3 +245,9 @@ async def test_of_many_batches_at_once_each_learns_of_its_own_keys(log: Log) -> 
     assert results == [
         Written(frozenset({bytes([partition]) * 16} if partition in (1, 3) else ())) for partition in heads
     ]
+
+
+async def test_an_item_may_have_any_id(log: Log, database_url: str) -> None:
+    names = ["one\nof two lines", "\n", "other,\x1f\t\\n", "é"]
+    assert await log.append(batch(items=[item(name, b"1", created=True) for name in names])) == WRITTEN
+    assert {row[3] for row in (await stored(database_url))["items"]} == set(names)
