@@ -50,7 +50,7 @@ class Warm:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", Path(__file__).with_name("warm.py")], stdin=theirs, env=environment({})
+                [sys.executable, "-P", Path(__file__).with_name("warm.py")], stdin=theirs.fileno(), env=environment({})
             )
         self._socket.settimeout(COMMAND_SECONDS_MAX)
         atexit.register(self.end)
