@@ -17,6 +17,9 @@ ifneq ($(shell cat .venv/.runtime 2>/dev/null),$(CURDIR))
 .venv/.runtime: moved
 endif
 
+# How many processes test; much of what a test does is waiting for a disk.
+WORKERS ?= 2
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 # A stamp is the last thing that its recipe writes, so a half-made environment is made again.
@@ -30,8 +33,8 @@ up: .venv/.runtime ## run the ledger with its own PostgreSQL and NATS on 127.0.0
 
 install: .venv/.dev ## make .venv with everything for running, testing and checking
 
-test: .venv/.dev ## the whole test suite (ARGS="-k name")
-	.venv/bin/pytest $(ARGS)
+test: .venv/.dev ## the whole test suite, by two processes with servers of their own (ARGS="-k name")
+	.venv/bin/pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 check: .venv/.dev ## lint, format, types and import contracts
 	.venv/bin/ruff check .

@@ -33,6 +33,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from events.commands import Id
 from events.errors import AccountNotFound, InvalidRequest, Refusal
+from service.correctable import Correctable
 
 Scope = Literal["read", "spend", "grant", "admin:read", "admin:write", "audit"]
 ON_BEHALF_OF_CHARACTERS_MAX = 200
@@ -99,7 +100,7 @@ class Forbidden(Refusal):
     title = "Not allowed"
 
 
-class InvalidTokens(ValueError):
+class InvalidTokens(Correctable, ValueError):
     """The TOKENS file is not valid; `problems` lists everything that is wrong with it."""
 
     def __init__(self, problems: Iterable[str]) -> None:

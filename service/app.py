@@ -15,17 +15,10 @@ import asyncio
 import errno
 import gc
 import logging
-import os
-import signal
-import sys
-import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
-
-import orjson
-import uvloop
 
 from events.catalog import Catalog
 from service.access import Access
@@ -37,6 +30,8 @@ from service.checkpoints.keys import SigningKey
 from service.checkpoints.note import InvalidNote
 from service.checkpoints.proofs import Proofs
 from service.cloud_events import source_of
+from service.correctable import StartError
+from service.database import explained
 from service.delivery import Delivery
 from service.gateway import Gateway
 from service.http.server import HttpServer
@@ -44,16 +39,14 @@ from service.ids import new_id
 from service.in_force import CatalogRefused, Follower, InForce, in_force, settle
 from service.leading import Lead
 from service.ledger import Ledger
-from service.outages import Outage
 from service.projector import Projector
 from service.publisher import Publisher
 from service.reads import Reads
-from service.settings import PREFIX, Settings, database_url, masked, read_access, read_catalog, read_signing_keys
+from service.settings import PREFIX, Settings, database_url, read_access, read_catalog, read_signing_keys
 from service.store.catalogs import StoredCatalogs
 from service.store.checkpoints import StoredCheckpoints
 from service.store.feed import Feed
 from service.store.log import Log
-from service.store.migrate import MigrationError, migrate
 from service.store.publishing import Outbox
 from service.sweeper import Sweeper
 from service.telemetry.health import Alarm, Check, Health
@@ -63,26 +56,9 @@ VERSION = version("credit-ledger")
 DRAIN_SECONDS_MAX = 5.0
 READER_CONNECTIONS = 3
 """Connections of those who read the log behind the callers, so that no append waits for one."""
-EXIT_FORCED = 130
 GC_THRESHOLDS = (50_000, 20, 100)
 
-# What PostgreSQL says when it can be reached and cannot be used, by SQLSTATE, and what to do about it.
-_ADVICE = {
-    "28P01": "the database refuses the password in {setting}",
-    "28000": "the database refuses the user in {setting}",
-    "3D000": "there is no such database; create it, then run `credit-ledger migrate`",
-    "22023": "the database has no ledger yet; run `credit-ledger migrate`",
-    "3F000": "the database has no ledger yet; run `credit-ledger migrate`",
-    "42P01": "the database has no ledger of this release; run `credit-ledger migrate`",
-    "42883": "the database has no ledger of this release; run `credit-ledger migrate`",
-    "42501": "the user in {setting} lacks the rights; run `credit-ledger migrate` as the database's owner",
-}
-
 _log = logging.getLogger(__name__)
-
-
-class StartError(Exception):
-    """The process cannot start, or cannot go on; the message says why and what to do next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,35 +231,6 @@ async def _catalog_of(settings: Settings, stored: StoredCatalogs) -> InForce:
         raise StartError(str(refused)) from None
 
 
-async def prepare(settings: Settings) -> list[str]:
-    """Migrate the database and return what was applied; raises InvalidSettings and StartError."""
-    with explained(settings):
-        try:
-            return await migrate(database_url(settings), settings.partitions)
-        except MigrationError as error:
-            raise StartError(str(error)) from None
-
-
-@contextmanager
-def explained(settings: Settings) -> Generator[None]:
-    """Turn what keeps the database from being used into StartErrors that say what to do."""
-    try:
-        yield
-    except LookupError as error:
-        raise StartError(str(error.args[0])) from None
-    except (Outage, OSError, TimeoutError) as error:
-        raise StartError(
-            f"the database cannot be reached at {masked(database_url(settings))}: start it, or correct "
-            f"{PREFIX}DATABASE_URL ({error.__cause__ or error})"
-        ) from None
-    except Exception as error:
-        # asyncpg's errors have a class each and PostgreSQL's code; only the store may know the classes.
-        advice = _ADVICE.get(str(getattr(error, "sqlstate", "")))
-        if advice is None:
-            raise
-        raise StartError(f"{advice.format(setting=f'{PREFIX}DATABASE_URL')} ({error})") from None
-
-
 async def _listen(server: Callable[[int], HttpServer], ports: Sequence[int], host: str) -> HttpServer:
     """Return a server that listens at the first of the ports that is free."""
     for port in ports:
@@ -327,57 +274,3 @@ def tune_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
-
-
-def run(main: Callable[[], Awaitable[None]]) -> None:
-    """Run to the end, or until SIGTERM or Ctrl-C, and return when all is stopped; a second Ctrl-C ends the process."""
-
-    async def until_told() -> None:
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        assert task is not None  # noqa: S101 - a coroutine that runs is in a task
-        is_told = False
-
-        def tell(number: signal.Signals) -> None:
-            nonlocal is_told
-            if is_told and number is signal.SIGINT:
-                os._exit(EXIT_FORCED)
-            if not is_told:
-                is_told = True
-                task.cancel()
-
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, tell, number)
-        try:
-            await main()
-        except asyncio.CancelledError:
-            if not is_told:
-                raise
-
-    uvloop.run(until_told())
-
-
-def set_up_logging() -> None:
-    """Log to standard error: lines for a person when it is a terminal, JSON otherwise; never what a request holds."""
-    handler = logging.StreamHandler()
-    if sys.stderr.isatty():
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
-    else:
-        handler.setFormatter(_JsonLines())
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-
-
-class _JsonLines(logging.Formatter):
-    """One JSON object a line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line of a record."""
-        seconds, _, fraction = f"{record.created:.6f}".partition(".")
-        line: dict[str, object] = {
-            "time": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(int(seconds)))}.{fraction}Z",
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(line).decode()

@@ -14,10 +14,10 @@ from rich.text import Text
 from events.catalog import Catalog, Operation
 from projections.catalog_diff import Difference, differences
 from projections.quote import catalog_view
-from service.app import run
 from service.console import print_json, print_table, told
 from service.database import log_at_hand
 from service.in_force import CatalogRefused, activate, in_force, parse_stored, read_source
+from service.process import run
 from service.settings import Settings, load
 from service.store.catalogs import StoredCatalogs
 

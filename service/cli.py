@@ -2,41 +2,19 @@
 
 A command reads its settings, calls the function that does the work, and turns what can go wrong into a sentence on
 standard error and exit code 1. What is printed is for people when standard output is a terminal, else plain lines.
+A command imports what it runs when it runs, because servers, broker and database take a second to import.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
 import click
-from rich.console import Console
 
-from service.access import SCOPES, create_token
-from service.app import VERSION, prepare, run, running, set_up_logging
-from service.auditing.command import audit
-from service.bus.permissions import AmbiguousCallers, server_configuration
-from service.catalog_commands import catalog
-from service.checkpoints.command import key
-from service.console import print_table, told
-from service.importing.command import import_command
-from service.projection_commands import projections
-from service.republishing import republish_command
-from service.settings import (
-    PREFIX,
-    InvalidSettings,
-    Settings,
-    database_url,
-    load,
-    read_access,
-    read_catalog,
-    read_signing_keys,
-    show,
-    slips,
-)
-from service.up import settings_of, up
+from service import PREFIX
+from service.late import Late, LateGroup
 
 _PORT = click.IntRange(0, 65_535)
 _SETTINGS = f"""
@@ -60,9 +38,23 @@ _EXAMPLE = """
 \b
 LEDGER_DATABASE_URL=postgresql://ledger:...@db/ledger LEDGER_CATALOG=catalog.toml LEDGER_TOKENS=tokens.toml credit-ledger """
 
+_LATE = {
+    "audit": Late(
+        "Verify the log, export it, look into the past, explain an event.", "service.auditing.command", "audit"
+    ),
+    "catalog": Late("Show catalogs, compare them, bring one into force.", "service.catalog_commands", "catalog"),
+    "import": Late("Import opening balances from a file.", "service.importing.command", "import_command"),
+    "key": Late("Make and show keys that sign checkpoints.", "service.checkpoints.command", "key"),
+    "projections": Late("How far projections are; build them again.", "service.projection_commands", "projections"),
+    "republish": Late("Publish events again.", "service.republishing", "republish_command"),
+    "token": Late("Make tokens for HTTP.", "service.token_commands", "token"),
+}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(VERSION, prog_name="credit-ledger")
+
+@click.group(
+    cls=LateGroup, late=_LATE, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
+@click.version_option(package_name="credit-ledger", prog_name="credit-ledger")
 def main() -> None:
     """An event-sourced credit ledger: grant, reserve, consume and refund credits on an append-only log.
 
@@ -102,6 +94,12 @@ def up_command(data: Path, port: int | None, nats_port: int | None, catalog: Pat
     credit-ledger up --catalog mine.toml      with your prices
     credit-ledger up --demo                   with accounts to look at
     """  # noqa: D301 - click takes \b for "leave these lines as they are"
+    from rich.console import Console
+
+    from service.console import told
+    from service.process import run, set_up_logging
+    from service.up import settings_of, up
+
     set_up_logging()
     console = Console()
     with told():
@@ -117,6 +115,12 @@ def up_command(data: Path, port: int | None, nats_port: int | None, catalog: Pat
 )
 def serve() -> None:
     """Run the ledger."""
+    import asyncio
+
+    from service.app import VERSION, running
+    from service.console import told
+    from service.process import run, set_up_logging
+    from service.settings import Settings, load
 
     async def serve_until_cancelled() -> None:
         async with running(settings) as ledger:
@@ -138,6 +142,10 @@ def migrate_command() -> None:
     \b
     LEDGER_DATABASE_URL=postgresql://owner:...@db/ledger credit-ledger migrate
     """  # noqa: D301 - click takes \b for "leave these lines as they are"
+    from service.console import told
+    from service.database import prepare
+    from service.process import run
+    from service.settings import Settings, load
 
     async def bring() -> None:
         applied = await prepare(settings)
@@ -155,6 +163,19 @@ def migrate_command() -> None:
 )
 def check_config() -> None:
     """Check the settings, the catalog and the tokens."""
+    from service.console import print_table, told
+    from service.settings import (
+        InvalidSettings,
+        Settings,
+        database_url,
+        load,
+        read_access,
+        read_catalog,
+        read_signing_keys,
+        show,
+        slips,
+    )
+
     problems: list[str] = []
 
     def attempt(read: Callable[[], object]) -> object:
@@ -181,32 +202,6 @@ def check_config() -> None:
     click.echo("the settings are good")
 
 
-@main.group(short_help="Make tokens for HTTP.")
-def token() -> None:
-    """Tokens for HTTP; their hashes stand in the file that LEDGER_TOKENS names."""
-
-
-@token.command("create")
-@click.option("--name", required=True, help="Becomes the actor of the events.")
-@click.option(
-    "--scope", "scopes", multiple=True, required=True, type=click.Choice(sorted(SCOPES)), help="May be repeated."
-)
-@click.option(
-    "--account", "accounts", multiple=True, help="A prefix of the accounts in reach; may be repeated.  [default: all]"
-)
-def token_create(name: str, scopes: Sequence[str], accounts: Sequence[str]) -> None:
-    """Make a token, and print it once with the entry that makes it known.
-
-    \b
-    credit-ledger token create --name checkout --scope read --scope spend
-    credit-ledger token create --name ops --scope admin:read --scope admin:write --scope audit
-    credit-ledger token create --name shop --scope spend --account shop-
-    """  # noqa: D301 - click takes \b for "leave these lines as they are"
-    with told():
-        made = create_token(name, scopes, accounts)
-    click.echo(f"# The token, shown this once:\n{made.token}\n\n# Add to the file of {PREFIX}TOKENS:\n{made.entry}")
-
-
 @main.command("nats-config", short_help="Write the configuration of a NATS server for the callers.")
 def nats_config() -> None:
     """Print a configuration for nats-server in which each caller of LEDGER_TOKENS reaches its own subjects only.
@@ -217,6 +212,10 @@ def nats_config() -> None:
     \b
     LEDGER_TOKENS=tokens.toml credit-ledger nats-config > nats-server.conf
     """  # noqa: D301 - click takes \b for "leave these lines as they are"
+    from service.bus.permissions import AmbiguousCallers, server_configuration
+    from service.console import told
+    from service.settings import InvalidSettings, Settings, load, read_access
+
     with told():
         settings = load(Settings)
         try:
@@ -224,14 +223,6 @@ def nats_config() -> None:
         except AmbiguousCallers as error:
             raise InvalidSettings(str(error)) from None
     click.echo(text, nl=False)
-
-
-main.add_command(catalog)
-main.add_command(import_command)
-main.add_command(republish_command)
-main.add_command(audit)
-main.add_command(key)
-main.add_command(projections)
 
 
 if __name__ == "__main__":

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 import click
 import orjson
-from rich.console import Console
-from rich.table import Table
 
-from service.access import InvalidTokens
-from service.app import StartError
-from service.embedded import EmbeddedServerError
-from service.in_force import CatalogRefused
-from service.settings import InvalidSettings
+from service.correctable import Correctable
 
 
 @contextmanager
@@ -22,20 +17,20 @@ def told() -> Generator[None]:
     """End with a sentence and exit code 1 when something is wrong that the user can put right."""
     try:
         yield
-    except InvalidSettings as error:
-        raise click.ClickException("\n       ".join(error.problems)) from None
-    except (StartError, EmbeddedServerError, InvalidTokens, CatalogRefused) as error:
-        raise click.ClickException(str(error)) from None
+    except Correctable as error:
+        raise click.ClickException(str(error).replace("\n", "\n       ")) from None
 
 
 def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, title: str | None = None) -> None:
     """Print rows in columns; a table for people, plain lines for programs."""
-    console = Console()
-    if console.is_terminal:
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Table
+
         table = Table(*head, title=title, title_justify="left")
         for row in rows:
             table.add_row(*row)
-        console.print(table, markup=False)
+        Console().print(table, markup=False)
         return
     if title is not None:
         click.echo(title)

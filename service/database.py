@@ -1,24 +1,39 @@
 """The database that a command beside the service works on: that of the settings, or the one that `up` keeps in a directory.
 
 The database of `up` is used where it runs; when nothing runs on the directory, its server runs for as long as the
-command does. So a command works beside a running service and without one.
+command does. So a command works beside a running service and without one. What keeps a database from being used is
+told in words that say what to do.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 from pydantic import SecretStr
 
-from service.app import explained
+from service.correctable import StartError
 from service.embedded import EmbeddedPostgres, endpoints_of
-from service.settings import PREFIX, InvalidSettings, Settings
+from service.outages import Outage
+from service.settings import PREFIX, InvalidSettings, Settings, database_url, masked
 from service.store.log import Log
+from service.store.migrate import MigrationError, migrate
 
 DATA = Path(".ledger")
 CONNECTIONS = 4
+
+# What PostgreSQL says when it can be reached and cannot be used, by SQLSTATE, and what to do about it.
+_ADVICE = {
+    "28P01": "the database refuses the password in {setting}",
+    "28000": "the database refuses the user in {setting}",
+    "3D000": "there is no such database; create it, then run `credit-ledger migrate`",
+    "22023": "the database has no ledger yet; run `credit-ledger migrate`",
+    "3F000": "the database has no ledger yet; run `credit-ledger migrate`",
+    "42P01": "the database has no ledger of this release; run `credit-ledger migrate`",
+    "42883": "the database has no ledger of this release; run `credit-ledger migrate`",
+    "42501": "the user in {setting} lacks the rights; run `credit-ledger migrate` as the database's owner",
+}
 
 
 @asynccontextmanager
@@ -56,3 +71,32 @@ async def _embedded(stack: AsyncExitStack, data: Path) -> str:
     stack.push_async_callback(server.stop)
     await server.start()
     return server.socket_url
+
+
+async def prepare(settings: Settings) -> list[str]:
+    """Migrate the database and return what was applied; raises InvalidSettings and StartError."""
+    with explained(settings):
+        try:
+            return await migrate(database_url(settings), settings.partitions)
+        except MigrationError as error:
+            raise StartError(str(error)) from None
+
+
+@contextmanager
+def explained(settings: Settings) -> Generator[None]:
+    """Turn what keeps the database from being used into StartErrors that say what to do."""
+    try:
+        yield
+    except LookupError as error:
+        raise StartError(str(error.args[0])) from None
+    except (Outage, OSError, TimeoutError) as error:
+        raise StartError(
+            f"the database cannot be reached at {masked(database_url(settings))}: start it, or correct "
+            f"{PREFIX}DATABASE_URL ({error.__cause__ or error})"
+        ) from None
+    except Exception as error:
+        # asyncpg's errors have a class each and PostgreSQL's code; only the store may know the classes.
+        advice = _ADVICE.get(str(getattr(error, "sqlstate", "")))
+        if advice is None:
+            raise
+        raise StartError(f"{advice.format(setting=f'{PREFIX}DATABASE_URL')} ({error})") from None

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from events import history
 from events.catalog import Catalog, InvalidCatalog, parse_catalog
 from events.history import History
+from service.correctable import Correctable
 from service.ledger import Ledger
 from service.outages import Outage
 from service.store.catalogs import Activated, Activation, StoredCatalog, StoredCatalogs
@@ -32,7 +33,7 @@ BY_START = "start"
 _log = logging.getLogger(__name__)
 
 
-class CatalogRefused(Exception):
+class CatalogRefused(Correctable):
     """The catalog cannot be stored, found or read; the message says why and what to do."""
 
 

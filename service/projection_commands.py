@@ -14,9 +14,9 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from service.app import run
 from service.console import print_json, print_table, told
 from service.database import log_at_hand
+from service.process import run
 from service.projector import Projector
 from service.settings import Settings, load
 from service.store.log import Log

@@ -22,17 +22,18 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_va
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, SettingsConfigDict
 
 from events.catalog import Catalog, InvalidCatalog, parse_catalog
+from service import PREFIX
 from service.access import Access, InvalidTokens, is_loopback
 from service.checkpoints.keys import InvalidKey, SigningKey, read_keys
+from service.correctable import Correctable
 
-PREFIX = "LEDGER_"
 ENV_FILE = Path(".env")
 CATALOGS = Path(__file__).with_name("catalogs")
 _HOST = re.compile(r"[A-Za-z0-9_.:%-]+")
 _SUBJECT = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 
 
-class InvalidSettings(ValueError):
+class InvalidSettings(Correctable, ValueError):
     """The settings cannot be used; `problems` lists everything that is wrong with them."""
 
     def __init__(self, *problems: str) -> None:

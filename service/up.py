@@ -15,9 +15,11 @@ from pathlib import Path
 from pydantic import SecretStr
 from rich.console import Console
 
-from service.app import StartError, prepare, running
+from service.app import running
 from service.checkpoints.command import NAME_DEFAULT
 from service.checkpoints.keys import SigningKey, write_key
+from service.correctable import StartError
+from service.database import prepare
 from service.embedded import EmbeddedServers
 from service.settings import UpSettings, load
 from service.welcome import play, welcome

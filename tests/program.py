@@ -1,15 +1,19 @@
 """The command line as its users meet it: a program of its own, started, read, signalled and waited for."""
 
+import atexit
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryFile
 from threading import Timer
 from typing import Any
 
@@ -19,6 +23,7 @@ PROGRAM = (sys.executable, "-m", "service.cli")
 READY = "Ctrl-C stops everything."
 START_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 30.0
+COMMAND_SECONDS_MAX = 90.0
 
 
 def environment(settings: Mapping[str, str]) -> dict[str, str]:
@@ -30,15 +35,45 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
 def credit_ledger(directory: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run the command to its end in a directory; settings are given without their prefix."""
     named = {f"LEDGER_{name}": value for name, value in settings.items()}
-    return subprocess.run(
-        [*PROGRAM, *arguments],
-        cwd=directory,
-        env=environment(named),
-        capture_output=True,
-        text=True,
-        timeout=START_SECONDS_MAX,
-        check=False,
-    )
+    asked = {"directory": str(directory), "environment": environment(named), "arguments": arguments}
+    with TemporaryFile("w+") as stdout, TemporaryFile("w+") as stderr:
+        code = _warm().run(json.dumps(asked).encode(), stdout.fileno(), stderr.fileno())
+        stdout.seek(0)
+        stderr.seek(0)
+        return subprocess.CompletedProcess(["credit-ledger", *arguments], code, stdout.read(), stderr.read())
+
+
+class Warm:
+    """A process that has imported the command line, and forks for each command (`tests.warm`)."""
+
+    def __init__(self) -> None:
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", Path(__file__).with_name("warm.py")], stdin=theirs.fileno(), env=environment({})
+            )
+        self._socket.settimeout(COMMAND_SECONDS_MAX)
+        atexit.register(self.end)
+
+    def run(self, asked: bytes, stdout: int, stderr: int) -> int:
+        """Run one command to its end, after those that were asked before; its exit code."""
+        socket.send_fds(self._socket, [asked], [stdout, stderr])
+        answer = self._socket.recv(16)
+        assert answer, "the process that runs commands has ended"
+        return int(answer)
+
+    def end(self) -> None:
+        """End it; it goes by itself when nobody can ask any more."""
+        self._socket.close()
+        try:
+            self._process.wait(STOP_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+
+
+@cache
+def _warm() -> Warm:
+    return Warm()
 
 
 class Program:

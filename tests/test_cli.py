@@ -1,11 +1,16 @@
 """Laws of the command line and of the settings: they teach, they refuse in words, they show no secret."""
 
 import signal
+import subprocess
+import sys
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from service.access import Access
+from service.cli import main
+from service.late import LateGroup
 from service.settings import CATALOGS, InvalidSettings, Settings, UpSettings, load, masked, read_access, read_catalog
 from tests.bus.calling import caller_at
 from tests.program import credit_ledger, started
@@ -41,6 +46,22 @@ def test_every_command_explains_itself_with_an_example(tmp_path: Path, command: 
     assert ran.returncode == 0
     assert "credit-ledger" in ran.stdout
     assert "Usage" in ran.stdout
+
+
+def test_help_is_told_at_once_for_it_imports_nothing_that_serves() -> None:
+    look = "import sys; from service.cli import main; main(['--help'], standalone_mode=False); print(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert "Commands:" in ran.stdout
+    loaded = set(ran.stdout.splitlines()[-1].split())
+    assert "service.cli" in loaded
+    assert not loaded & {"aiohttp", "asyncpg", "nats", "pydantic", "rich", "uvloop"}
+
+
+def test_the_list_of_commands_says_of_each_what_the_command_says() -> None:
+    late = cast("LateGroup", main).late
+    assert {name: each.short_help for name, each in late.items()} == {
+        name: each.command().short_help for name, each in late.items()
+    }
 
 
 def test_the_version_is_told(tmp_path: Path) -> None:

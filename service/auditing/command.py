@@ -18,7 +18,6 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRe
 from events.errors import Refusal
 from events.instants import Instant, parse
 from projections.explain import explain
-from service.app import run
 from service.auditing import showing
 from service.auditing.exporting import Format, exported
 from service.auditing.faults import MEANINGS
@@ -34,6 +33,7 @@ from service.database import log_at_hand
 from service.in_force import in_force
 from service.ledger import system_clock
 from service.outages import Outage
+from service.process import run
 from service.settings import Settings, database_url, load
 from service.store.catalogs import StoredCatalogs
 from service.store.feed import Feed

@@ -20,6 +20,8 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+from service.correctable import Correctable
+
 HOST = "127.0.0.1"
 LAUNCH = Path(__file__).with_name("launch.py")
 LOG_BYTES_MAX = 8 * 1024 * 1024
@@ -35,7 +37,7 @@ STOPS = ((signal.SIGINT, 1.0), (signal.SIGINT, 59.0), (signal.SIGQUIT, 10.0), (s
 KEEP_USER = (-1, -1)
 
 
-class EmbeddedServerError(Exception):
+class EmbeddedServerError(Correctable):
     """An embedded server could not be started; the message says why and what to do next."""
 
 

@@ -13,13 +13,14 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from service.app import StartError, run
 from service.console import print_json, print_table, told
+from service.correctable import StartError
 from service.database import log_at_hand
 from service.importing.importer import Advance, Importer, Interrupted, Report
 from service.importing.rows import BadLine, Format, UnreadableFile, format_of
 from service.in_force import Follower, in_force
 from service.ledger import Ledger
+from service.process import run
 from service.settings import Settings, load
 from service.store.catalogs import StoredCatalogs
 

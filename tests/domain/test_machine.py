@@ -633,7 +633,7 @@ class Accounts(RuleBasedStateMachine):
 
 @pytest.mark.timeout(600)  # a failure is made small before it is told
 class TestAccounts(Accounts.TestCase):
-    settings = settings(max_examples=400, stateful_step_count=40, deadline=None)
+    settings = settings(max_examples=250, stateful_step_count=40, deadline=None)
 
 
 @pytest.mark.soak

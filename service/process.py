@@ -1,0 +1,70 @@
+"""How a process of the ledger runs: one main task, which signals end, and what it logs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable
+
+import orjson
+import uvloop
+
+EXIT_FORCED = 130
+
+
+def run(main: Callable[[], Awaitable[None]]) -> None:
+    """Run to the end, or until SIGTERM or Ctrl-C, and return when all is stopped; a second Ctrl-C ends the process."""
+
+    async def until_told() -> None:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine that runs is in a task
+        is_told = False
+
+        def tell(number: signal.Signals) -> None:
+            nonlocal is_told
+            if is_told and number is signal.SIGINT:
+                os._exit(EXIT_FORCED)
+            if not is_told:
+                is_told = True
+                task.cancel()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, tell, number)
+        try:
+            await main()
+        except asyncio.CancelledError:
+            if not is_told:
+                raise
+
+    uvloop.run(until_told())
+
+
+def set_up_logging() -> None:
+    """Log to standard error: lines for a person when it is a terminal, JSON otherwise; never what a request holds."""
+    handler = logging.StreamHandler()
+    if sys.stderr.isatty():
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
+    else:
+        handler.setFormatter(_JsonLines())
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+
+
+class _JsonLines(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a record."""
+        seconds, _, fraction = f"{record.created:.6f}".partition(".")
+        line: dict[str, object] = {
+            "time": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(int(seconds)))}.{fraction}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return orjson.dumps(line).decode()
