@@ -27,6 +27,7 @@ from credit_ledger_client.transport import Transport
 
 RENEW_AFTER_SHARE = 0.5
 """Which part of its time a hold has lived when it is renewed; what is left is for retries."""
+RETRY_AFTER_SHARE = 0.05
 SETTLE_PAUSE_SECONDS = 2.0
 TTL_SECONDS_MAX = 86_400
 
@@ -249,7 +250,6 @@ class Hold:
                     self.account,
                     self.id,
                     ttl_seconds=min(TTL_SECONDS_MAX, max(1, round(ttl))),
-                    within=ttl * (1 - RENEW_AFTER_SHARE),
                     key=new_key(),
                 )
                 self.answer, self.lost = answer, None
@@ -259,4 +259,5 @@ class Hold:
                 return
             except LedgerError as error:
                 self.lost = error
+                pause = ttl * RETRY_AFTER_SHARE
                 _log.warning("hold %s of %s was not renewed: %s", self.id, self.account, error)

@@ -22,7 +22,8 @@ from events.recorded import TYPE_OF, Actor, Line
 
 TURNS = 50
 """How often the loop goes round for those whom the clock woke, before time goes on."""
-_SHORT = Patience(seconds=0.2, attempt_seconds=0.2, pause_seconds=0.01, pause_seconds_max=0.05, lookup_seconds=0.1)
+_ONE_ATTEMPT = Patience(seconds=1.0, attempt_seconds=1.0, pause_seconds=10.0, pause_seconds_max=10.0)
+"""Here nothing gets better by waiting, and a test should not have to."""
 
 
 class LedgerDouble(Ledger):
@@ -36,7 +37,7 @@ class LedgerDouble(Ledger):
     ) -> None:
         self._books = Books(_catalog(catalog), instant(now or datetime.now(UTC)))
         self._memory = Memory(self._books)
-        super().__init__(self._memory, patience or _SHORT)
+        super().__init__(self._memory, patience or _ONE_ATTEMPT)
 
     @property
     def now(self) -> datetime:
