@@ -21,17 +21,19 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
-from functools import wraps
-from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast
+from functools import partial, wraps
+from typing import Any, Generic, TypeVar, Unpack, cast
 
 from credit_ledger_client.errors import LedgerError, Unavailable
 from credit_ledger_client.fields import ReserveFields
 from credit_ledger_client.holding import Hold
 from credit_ledger_client.ledger import Ledger
 
-Asked = ParamSpec("Asked")
 Result = TypeVar("Result")
 Response = TypeVar("Response")
+Value = TypeVar("Value")
+Told = Callable[..., Value | Awaitable[Value]]
+"""Finds something out from the handler's arguments, perhaps with an await."""
 
 _log = logging.getLogger(__name__)
 
@@ -40,16 +42,17 @@ class Gate(Generic[Response]):
     """Makes gated handlers: `account` and `ledger` are found out from the handler's arguments.
 
     `denied` makes an answer out of a LedgerError, whose `status`, `headers` and `body` are ready; without it the error
-    is raised. `key`, when given, finds a key in the arguments, so that a request that is sent again has the same hold.
+    is raised. `key`, when given, finds a key in the arguments: a request that is sent again with the key of one that was
+    paid for is refused as `reservation_finalized`.
     """
 
     def __init__(
         self,
         ledger: Ledger | Callable[..., Ledger],
         *,
-        account: Callable[..., str],
+        account: Told[str],
         denied: Callable[[LedgerError], Response] | None = None,
-        key: Callable[..., str | None] | None = None,
+        key: Told[str | None] | None = None,
     ) -> None:
         self._ledger = ledger
         self._account = account
@@ -57,23 +60,35 @@ class Gate(Generic[Response]):
         self._key = key
 
     def __call__(
-        self, operation: str, *, quantity: int | Callable[..., int] = 1, **fields: Unpack[ReserveFields]
-    ) -> Callable[[Callable[Asked, Awaitable[Result]]], Callable[Asked, Awaitable[Result | Response]]]:
+        self,
+        operation: str | None = None,
+        *,
+        quantity: int | Told[int] | None = None,
+        asking: Told[ReserveFields] | None = None,
+        **fields: Unpack[ReserveFields],
+    ) -> Callable[[Callable[..., Awaitable[Result]]], Callable[..., Awaitable[Result | Response]]]:
         """Return what gates a handler by an operation; `quantity` may be found out from the handler's arguments.
 
-        The handler gets the hold when it has a parameter of that name.
+        `asking` finds out more fields of the reserve, the `lines` of a collection for example. The handler gets the hold
+        when it has a parameter of that name.
         """
 
-        def gated(handler: Callable[Asked, Awaitable[Result]]) -> Callable[Asked, Awaitable[Result | Response]]:
+        def gated(handler: Callable[..., Awaitable[Result]]) -> Callable[..., Awaitable[Result | Response]]:
             parameters = inspect.signature(handler).parameters
             wants_hold = "hold" in parameters
 
             @wraps(handler)
-            async def serve(*args: Asked.args, **kwargs: Asked.kwargs) -> Result | Response:
-                hold = self._hold(operation, quantity, fields, args, kwargs)
-                if wants_hold:
-                    kwargs["hold"] = hold
-                return await self._serve(hold, lambda: handler(*args, **kwargs))
+            async def serve(*args: Any, **kwargs: Any) -> Result | Response:  # noqa: ANN401 - the handler's own
+                found = partial(_found, args, kwargs)
+                asked: ReserveFields = await found(asking) or {}
+                more: ReserveFields = {**fields, **asked}
+                if key := await found(self._key):
+                    more["key"] = key
+                ledger = self._ledger if isinstance(self._ledger, Ledger) else self._ledger(*args, **kwargs)
+                count = quantity if isinstance(quantity, int) else await found(quantity)
+                hold = ledger.hold(await found(self._account), operation, count, **more)
+                own = {"hold": hold} if wants_hold else {}
+                return await self._serve(hold, lambda: handler(*args, **kwargs, **own))
 
             if wants_hold:  # frameworks that look at the signature shall not ask the caller for it
                 shown = [parameter for name, parameter in parameters.items() if name != "hold"]
@@ -81,20 +96,6 @@ class Gate(Generic[Response]):
             return serve
 
         return gated
-
-    def _hold(
-        self,
-        operation: str,
-        quantity: int | Callable[..., int],
-        fields: ReserveFields,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Hold:
-        ledger = self._ledger if isinstance(self._ledger, Ledger) else self._ledger(*args, **kwargs)
-        count = quantity if isinstance(quantity, int) else quantity(*args, **kwargs)
-        key = self._key(*args, **kwargs) if self._key is not None else None
-        asked: ReserveFields = {**fields, "key": key} if key else fields
-        return ledger.hold(self._account(*args, **kwargs), operation, count, **asked)
 
     async def _serve(self, hold: Hold, work: Callable[[], Awaitable[Result]]) -> Result | Response:
         """Do the work on the hold; what the ledger refuses before or after it is answered by `denied`."""
@@ -110,9 +111,7 @@ class Gate(Generic[Response]):
         status = _status(result)
         try:
             await hold.leave(f"status {status}" if status >= 400 else None)
-        except (
-            Unavailable
-        ) as error:  # the work is done, and its result is its caller's; the end is sent until it counts
+        except Unavailable as error:  # the work is done and answered; its end is sent until it counts
             _log.warning("hold %s of %s is settled later: %s", hold.id, hold.account, error)
             hold.settle_later()
         except LedgerError as error:
@@ -123,6 +122,12 @@ class Gate(Generic[Response]):
         if self._denied is None:
             raise error
         return self._denied(error)
+
+
+async def _found(args: tuple[Any, ...], kwargs: dict[str, Any], told: Callable[..., Any] | None) -> Any:  # noqa: ANN401 - what the caller's own function returns
+    """Return what a function finds out from the handler's arguments; None when there is no such function."""
+    value = None if told is None else told(*args, **kwargs)
+    return await value if inspect.isawaitable(value) else value
 
 
 def _status(result: object) -> int:

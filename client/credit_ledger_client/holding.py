@@ -5,7 +5,8 @@
 
 The block ends well: what is held is consumed, or what `hold.amount` or `hold.quantity` says. It raises, or is
 cancelled: released. A hold that is handed over is left as it is, for somebody else to take over by its id. Settling is
-carried through even when the task is cancelled meanwhile, and retried with a key of its own, so it counts once.
+carried through even when the task is cancelled meanwhile. Its key is made from the hold's id, so whoever sends it again,
+here or elsewhere, it counts once: `{id}:consume`, `{id}:release`.
 
 A hold that could not be renewed in time is told by `hold.lost`. The block goes on: work that is done after a hold ran
 out is booked late by the ledger, up to its late window.
@@ -32,6 +33,10 @@ SETTLE_PAUSE_SECONDS = 2.0
 TTL_SECONDS_MAX = 86_400
 
 _log = logging.getLogger(__name__)
+
+
+Begin = Callable[[], Awaitable[tuple[Answer, float | None]]]
+"""Makes or takes over a hold: returns the answer that shows it, and for how many seconds it lives if that is bounded."""
 
 
 class Holding(Protocol):
@@ -63,17 +68,7 @@ class Hold:
     held. A free operation has no reservation: `id` is empty, and everything is a matter of nothing.
     """
 
-    def __init__(
-        self,
-        ledger: Holding,
-        account: str,
-        begin: Callable[[], Awaitable[Answer]],
-        *,
-        key: str,
-        renew: bool = True,
-        ttl_seconds: float | None = None,
-    ) -> None:
-        """Take what begins the hold; `ttl_seconds` is its time when that is not the one from its making to its end."""
+    def __init__(self, ledger: Holding, account: str, begin: Begin, *, renew: bool = True) -> None:
         self.account = account
         self.id = ""
         self.answer: Answer | None = None
@@ -88,13 +83,9 @@ class Hold:
         self.lines: Sequence[LineCharge] | None = None
         self._ledger = ledger
         self._begin = begin
-        self.key = key
-        """What the keys of the hold's commands begin with; with it the end can be sent again later."""
         self._renews = renew
-        self._ttl = ttl_seconds
         self._renewal: asyncio.Task[None] | None = None
         self._ended = False
-        self._steps = 0
 
     @property
     def reservation(self) -> Reservation | None:
@@ -106,15 +97,13 @@ class Hold:
     async def __aenter__(self) -> Self:
         beginning = asyncio.ensure_future(self._begin())
         try:
-            answer = await asyncio.shield(beginning)
+            answer, ttl = await asyncio.shield(beginning)
         except asyncio.CancelledError:
             self._ledger.keep(asyncio.create_task(self._undo(beginning)))
             raise
         self._take(answer)
-        held = answer.reservation
-        if self._renews and self._ttl is not None and held is not None and held.expires_at is not None:
-            first = 0.0 if answer.replayed else self._ttl * RENEW_AFTER_SHARE  # who knows how old a replayed hold is
-            self._renewal = asyncio.create_task(self._renew(self._ttl, first))
+        if self._renews and self.id and ttl is not None:
+            self._renewal = asyncio.create_task(self._renew(ttl))
         return self
 
     async def __aexit__(
@@ -171,21 +160,19 @@ class Hold:
     async def consume(self, **charge: Unpack[Charge]) -> Answer | None:
         """End the hold with a charge: what is given here, else what was set on the hold, else all that is held."""
         given: dict[str, Any] = dict(charge) or self._set()
-        return await self._end(lambda: self._ledger.settle(self.account, self.id, key=f"{self.key}:consume", **given))
+        return await self._end(lambda: self._ledger.settle(self.account, self.id, key=f"{self.id}:consume", **given))
 
     async def release(self, *, reason: str | None = None) -> Answer | None:
         """End the hold without a charge."""
         return await self._end(
-            lambda: self._ledger.release(self.account, self.id, key=f"{self.key}:release", reason=reason)
+            lambda: self._ledger.release(self.account, self.id, key=f"{self.id}:release", reason=reason)
         )
 
-    async def step(self, **charge: Unpack[Charge]) -> Answer | None:
-        """Charge a step and keep the hold open; the n-th step of a hold has the same key whoever sends it again."""
+    async def step(self, *, key: str | None = None, **charge: Unpack[Charge]) -> Answer | None:
+        """Charge a step and keep the hold open; with a key of your own, a step that is sent again counts once."""
         if not self.id:
             return None
-        self._steps += 1
-        key = f"{self.key}:step:{self._steps}"
-        answer = await self._ledger.settle(self.account, self.id, key=key, final=False, **charge)
+        answer = await self._ledger.settle(self.account, self.id, key=key or new_key(), final=False, **charge)
         self.answer = answer
         return answer
 
@@ -206,13 +193,8 @@ class Hold:
 
     def _take(self, answer: Answer) -> None:
         self.answer = answer
-        held = answer.reservation
-        if held is None or held.id is None:
-            return
-        self.id = held.id
-        if held.expires_at is not None and self._ttl is None:
-            # Both are the ledger's instants, so our own clock does not matter.
-            self._ttl = max(1.0, (held.expires_at - held.created_at).total_seconds())
+        if answer.reservation is not None:
+            self.id = answer.reservation.id or ""
 
     def _set(self) -> dict[str, Any]:
         given = {"amount": self.amount, "quantity": self.quantity, "params": self.params, "lines": self.lines}
@@ -227,10 +209,10 @@ class Hold:
         self._ended = True
         return self.settled
 
-    async def _undo(self, beginning: asyncio.Future[Answer]) -> None:
+    async def _undo(self, beginning: asyncio.Future[tuple[Answer, float | None]]) -> None:
         """Give back what a reserve set aside for somebody who did not wait for it."""
         try:
-            self._take(await beginning)
+            self._take((await beginning)[0])
             await self.release(reason="the caller was cancelled")
         except LedgerError as error:
             _log.warning("a hold of %s was not released after its caller was cancelled: %s", self.account, error)
@@ -240,8 +222,9 @@ class Hold:
             self._renewal.cancel()
             self._renewal = None
 
-    async def _renew(self, ttl: float, pause: float) -> None:
+    async def _renew(self, ttl: float) -> None:
         """Extend the hold whenever half of its time is over, until it is ended or cannot be extended."""
+        pause = ttl * RENEW_AFTER_SHARE
         while True:
             await self._ledger.transport.sleep(pause)
             pause = ttl * RENEW_AFTER_SHARE
@@ -261,3 +244,11 @@ class Hold:
                 self.lost = error
                 pause = ttl * RETRY_AFTER_SHARE
                 _log.warning("hold %s of %s was not renewed: %s", self.id, self.account, error)
+
+
+def lives_for(held: Reservation) -> float | None:
+    """Return for how many seconds a hold was made; None for one without an end.
+
+    Both are the ledger's instants, so our own clock does not matter.
+    """
+    return None if held.expires_at is None else max(1.0, (held.expires_at - held.created_at).total_seconds())

@@ -11,19 +11,20 @@ single request: holds, durable commands and the stream of events.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from copy import copy
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
-from credit_ledger_client.answers import Answer
+from credit_ledger_client.answers import Answer, Reservation
 from credit_ledger_client.asking import new_key
 from credit_ledger_client.commands import Commands
-from credit_ledger_client.errors import Unavailable
+from credit_ledger_client.errors import ReservationExpired, ReservationFinalized, Unavailable
 from credit_ledger_client.fields import Priced, ReserveFields
 from credit_ledger_client.following import Following
-from credit_ledger_client.holding import Hold
+from credit_ledger_client.holding import TTL_SECONDS_MAX, Hold, lives_for
 from credit_ledger_client.patience import Patience
 from credit_ledger_client.queries import Queries
 from credit_ledger_client.submitting import Submitting
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     import aiohttp
 
 CLOSE_SECONDS_MAX = 10.0
+_PAID = frozenset({"settled", "settled_late"})
 
 _log = logging.getLogger(__name__)
 
@@ -141,15 +143,34 @@ class Ledger(Commands, Queries, Submitting):
     ) -> Hold:
         """Return a block that holds credits while it runs: consumed when it ends well, released when it does not.
 
-        With a `key` of your own a block that runs again gets the same hold, so a retried job never holds or pays twice.
+        With a `key` of your own a block that runs again goes on with its hold while that is open, and gets a new one when
+        that was released or ran out; when it was paid for, entering raises ReservationFinalized. So a job that is tried
+        again never holds or pays twice.
         """
         key = fields.get("key") or new_key()
-        asked: ReserveFields = {**fields, "key": key}
 
-        async def begin() -> Answer:
-            return await self.reserve(account, operation, quantity, **asked)
+        async def begin() -> tuple[Answer, float | None]:
+            for attempt in itertools.count(1):
+                asked: ReserveFields = {**fields, "key": key if attempt == 1 else f"{key}:{attempt}"}
+                answer = await self.reserve(account, operation, quantity, **asked)
+                held = answer.reservation
+                if held is None or not answer.replayed:
+                    return answer, None if held is None else lives_for(held)
+                try:
+                    return await self._go_on(account, held)
+                except (ReservationFinalized, ReservationExpired) as ended:
+                    if ended.problem.get("state") in _PAID or fields.get("reservation_id"):
+                        raise
+            raise AssertionError("counting does not end")
 
-        return Hold(self, account, begin, key=key, renew=renew)
+        return Hold(self, account, begin, renew=renew)
+
+    async def _go_on(self, account: str, held: Reservation) -> tuple[Answer, float | None]:
+        """Give a hold that was made before its whole time again; raises what says that it is over."""
+        ttl = lives_for(held)
+        if ttl is None:
+            return await self.extend(account, held.id or ""), None
+        return await self.extend(account, held.id or "", ttl_seconds=min(TTL_SECONDS_MAX, round(ttl))), ttl
 
     def take_over(self, account: str, reservation_id: str, *, ttl_seconds: int = 300, renew: bool = True) -> Hold:
         """Return a block on a hold that somebody else made and handed over, kept alive and settled like one's own.
@@ -157,10 +178,12 @@ class Ledger(Commands, Queries, Submitting):
         Raises ReservationFinalized on entering when it has ended, and ReservationExpired when its time is over.
         """
 
-        async def begin() -> Answer:
-            return await self.extend(account, reservation_id, ttl_seconds=ttl_seconds)
+        async def begin() -> tuple[Answer, float | None]:
+            answer = await self.extend(account, reservation_id, ttl_seconds=ttl_seconds)
+            ends = answer.reservation is not None and answer.reservation.expires_at is not None
+            return answer, ttl_seconds if ends else None
 
-        return Hold(self, account, begin, key=reservation_id, renew=renew, ttl_seconds=ttl_seconds)
+        return Hold(self, account, begin, renew=renew)
 
     # -- the stream of events --------------------------------------------------------------------------------------
 

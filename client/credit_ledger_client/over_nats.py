@@ -67,6 +67,9 @@ class NatsTransport(Transport):
         """Close the connection."""
         client, self._client = self._client, None
         self._fail("the ledger's client is closed")
+        for waiting in [each for place in self._outcomes.values() for each in place]:
+            if not waiting.done():
+                waiting.set_exception(Unanswered("the ledger's client is closed"))
         if client is not None and not client.is_closed:
             with suppress(Error, OSError, TimeoutError):
                 async with asyncio.timeout(CLOSE_SECONDS_MAX):

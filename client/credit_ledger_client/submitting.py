@@ -42,6 +42,7 @@ class Submitted:
         self.key = request.key or ""
         self._asking = asking
         self._hearing = hearing
+        hearing.add_done_callback(_seen)
 
     async def result(self, within: float = 30.0) -> Answer:
         """Return what it led to; raises Refused, and OutcomeUnknown when that was not told within so many seconds.
@@ -51,11 +52,13 @@ class Submitted:
         """
         deadline = asyncio.get_running_loop().time() + within
         while (left := deadline - asyncio.get_running_loop().time()) > 0:
-            await asyncio.wait({self._hearing}, timeout=min(left, LOOK_SECONDS))
-            if self._hearing.done():
+            if not self._hearing.done():
+                await asyncio.wait({self._hearing}, timeout=min(left, LOOK_SECONDS))
+            elif self._hearing.exception() is not None:  # nothing is heard any more, but the key can be looked up
+                await asyncio.sleep(min(left, LOOK_SECONDS))
+            if self._hearing.done() and self._hearing.exception() is None:
                 return read(Answer, self._hearing.result())
             if (found := await self._accepted(left)) is not None:
-                self._hearing.cancel()
                 return found
         detail = f"no outcome within {within:g} s; the command is stored and may still be executed"
         raise OutcomeUnknown(detail, account=self.account, key=self.key)
@@ -67,6 +70,12 @@ class Submitted:
             if reply.status == 200:
                 return read(Answer, reply)
         return None
+
+
+def _seen(hearing: asyncio.Task[Reply]) -> None:
+    """Take note of how it ended, so that nobody is told that nobody did."""
+    if not hearing.cancelled():
+        hearing.exception()
 
 
 class Outcome:

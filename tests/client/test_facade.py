@@ -22,6 +22,7 @@ from credit_ledger_client.errors import (
     RefundExceedsConsumption,
     ReservationNotFound,
 )
+from credit_ledger_client.fields import Line
 
 
 async def test_a1_consume_takes_a_count_which_is_one_unless_told(ledger: Ledger, account: str) -> None:
@@ -76,7 +77,7 @@ async def test_a_hold_is_settled_in_steps_and_refunded(ledger: Ledger, account: 
 
 
 async def test_a_collection_is_one_hold_of_several_lines(ledger: Ledger, account: str) -> None:
-    flows = [{"operation": "generate_collection_flow", "quantity": count} for count in (4, 6)]
+    flows: list[Line] = [{"operation": "generate_collection_flow", "quantity": count} for count in (4, 6)]
     held = await ledger.reserve(account, lines=flows, occupies={"concurrent_jobs": 1}, reservation_id="c")
     assert held.reservation is not None
     assert [line.amount for line in held.reservation.lines] == [8, 12]

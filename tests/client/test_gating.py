@@ -9,6 +9,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from credit_ledger_client import Gate, Hold, InsufficientCredits, Ledger
+from credit_ledger_client.fields import Line, ReserveFields
 from credit_ledger_client.testing import LedgerDouble
 from credit_ledger_client.web import problem_response
 
@@ -48,6 +49,17 @@ async def upscale(request: web.Request) -> web.Response:
             return web.Response(text="done")
 
 
+async def flows(request: web.Request) -> ReserveFields:
+    counts = await request.json()
+    lines: list[Line] = [{"operation": "generate_collection_flow", "quantity": count} for count in counts]
+    return {"lines": lines, "occupies": {"concurrent_jobs": 1}}
+
+
+@gate(asking=flows)
+async def generate_collection(request: web.Request) -> web.Response:
+    return web.Response(status=202)
+
+
 @pytest.fixture
 async def app(double: LedgerDouble) -> AsyncGenerator[aiohttp.ClientSession]:
     """A session to an application with gated endpoints, for a team on the starter plan."""
@@ -57,6 +69,7 @@ async def app(double: LedgerDouble) -> AsyncGenerator[aiohttp.ClientSession]:
     app.router.add_post("/images", generate_images)
     app.router.add_post("/videos", generate_video)
     app.router.add_post("/upscale", upscale)
+    app.router.add_post("/collections", generate_collection)
     async with (
         TestServer(app) as server,
         aiohttp.ClientSession(base_url=server.make_url("/"), headers={"Team": "team-1"}) as session,
@@ -119,9 +132,16 @@ async def test_a_redirect_is_no_failure(app: aiohttp.ClientSession, double: Ledg
 async def test_a_request_that_is_sent_again_with_its_key_pays_once(
     app: aiohttp.ClientSession, double: LedgerDouble
 ) -> None:
-    for _ in range(2):
-        assert await post(app, "/upscale", Idempotency_Key="click-1") == 200
+    assert await post(app, "/upscale?outcome=error", Idempotency_Key="click-1") == 502
+    assert await post(app, "/upscale", Idempotency_Key="click-1") == 200, "what failed may be tried again"
+    assert await post(app, "/upscale", Idempotency_Key="click-1") == 409, "what was paid for is not done again"
     assert await charged(double) == 1
+
+
+async def test_a_collection_is_one_hold_over_its_flows(app: aiohttp.ClientSession, double: LedgerDouble) -> None:
+    async with app.post("/collections", json=[4, 6]) as answer:
+        assert answer.status == 202
+    assert await charged(double) == 20
 
 
 async def test_a_ledger_that_is_away_is_503_before_the_work(app: aiohttp.ClientSession, double: LedgerDouble) -> None:

@@ -110,10 +110,24 @@ async def test_a3_a_hold_is_handed_over_by_its_id_and_consumed_after_success(led
         await ledger.take_over(account, hold.id).__aenter__()
 
 
-async def test_a_block_that_runs_again_with_its_key_pays_once(ledger: Ledger, account: str) -> None:
-    for _ in range(2):
-        async with ledger.hold(account, "generate_image", key="job-1"):
-            pass
+async def test_a_job_that_is_tried_again_with_its_key_never_pays_twice(ledger: Ledger, account: str) -> None:
+    holds: list[str] = []
+    for failure in ("FirstError", "SecondError", None):
+        hold = await ledger.hold(account, "generate_image", key="job-1").__aenter__()
+        await hold.leave(failure)
+        holds.append(hold.id)
+    assert len(set(holds)) == 3, "what was released is held anew"
+    with pytest.raises(ReservationFinalized) as caught:
+        await ledger.hold(account, "generate_image", key="job-1").__aenter__()
+    assert caught.value.state == "settled"
+    assert (await ledger.balance(account)).available == 73
+
+
+async def test_a_job_that_died_goes_on_with_its_hold(ledger: Ledger, account: str) -> None:
+    first = ledger.hold(account, "generate_image", key="job-1", renew=False)
+    await first.__aenter__()  # and dies here
+    async with ledger.hold(account, "generate_image", key="job-1") as again:
+        assert again.id == first.id
     assert (await ledger.balance(account)).available == 73
 
 

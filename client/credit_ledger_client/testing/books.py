@@ -241,8 +241,13 @@ class Books:
         """Return what a key led to; raises CommandNotFound."""
         known = self._keys.get((account, key))
         if known is None:
+            partition = partition_of(account, PARTITIONS)
+            head = self._heads.get(partition)
             raise CommandNotFound(
-                f"account {account} has no command with the key {key}", account=account, idempotency_key=key
+                f"account {account} has no command with the key {key}",
+                account=account,
+                idempotency_key=key,
+                as_of=f"{partition}-{0 if head is None else head.event.position}",
             )
         return {**known.answer, "replayed": True}
 

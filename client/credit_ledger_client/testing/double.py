@@ -85,13 +85,17 @@ class Memory(Transport):
         self._sleepers: list[tuple[Instant, asyncio.Future[None]]] = []
         self._results: list[Result] = []
         self._failure: str | None = None
+        self._is_closed = False
         self._news = asyncio.Event()
 
     async def open(self) -> None:
-        """Nothing is to be opened."""
+        """Nothing is to be opened but what was closed."""
+        self._is_closed = False
 
     async def close(self) -> None:
-        """Nothing is to be closed."""
+        """Let go of those who wait for outcomes."""
+        self._is_closed = True
+        self._tell()
 
     def broken(self, how: str) -> Generator[None]:
         """Fail in one way for a while."""
@@ -177,12 +181,13 @@ class Memory(Transport):
         """Nothing is to be listened to."""
 
     async def heard(self, name: str, account: str, key: str) -> Reply:
-        """Return the outcome of a durable command."""
-        while True:
-            for result in self._results:
+        """Return the outcome of a durable command; raises Unanswered when this is closed first."""
+        while not self._is_closed:
+            for result in reversed(self._results):  # an older one was told to others
                 if (result.command, result.key) == (name, key) and result.reply.json.get("account", account) == account:
                     return result.reply
             await self._news.wait()
+        raise Unanswered("the ledger's client is closed")
 
     async def results(self) -> AsyncIterator[Result]:
         """Yield the outcomes of durable commands."""
