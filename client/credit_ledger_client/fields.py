@@ -233,6 +233,14 @@ class UsageFields(Fresh, total=False):
     group_by: str | None
 
 
+class FinanceFields(Fresh, total=False):
+    """The fields of `finance_summary`."""
+
+    unit: str | None
+    since: Instant | None
+    until: Instant | None
+
+
 class StatementFields(Fresh, total=False):
     """The fields of `statement`."""
 

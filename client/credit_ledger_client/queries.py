@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Unpack
+from typing import Unpack
 
 from credit_ledger_client.answers import (
     Account,
@@ -29,6 +29,7 @@ from credit_ledger_client.fields import (
     AccountsFields,
     BalanceFields,
     CheckFields,
+    FinanceFields,
     Fresh,
     ItemFields,
     Line,
@@ -130,7 +131,7 @@ class Queries(Asking):
         """Return the work of all accounts by time."""
         return await self._query(Usage, "usage_of_all", fields)
 
-    async def finance_summary(self, **fields: Any) -> View:  # noqa: ANN401 - `unit`, `since`, `until` and `min_token`
+    async def finance_summary(self, **fields: Unpack[FinanceFields]) -> View:
         """Return where the credits of all accounts came from and went."""
         return await self._query(View, "finance_summary", fields)
 
