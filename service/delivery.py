@@ -40,6 +40,10 @@ class Delivery:
         self._bus.start()
         self._task = asyncio.create_task(self._lead.run(self._work, self.publisher.standing))
 
+    async def submitted(self, account: str, key: str) -> bool:
+        """Say whether a durable command with this key waits in the stream; False also when that cannot be known."""
+        return await self._bus.backlog.holds(account, key)
+
     async def stop_intake(self) -> None:
         """Take no more durable commands; those that are being worked on stay in the stream or are acknowledged."""
         self._takes = False

@@ -227,7 +227,9 @@ class Submissions:
             actor = admit(self._access, submission.caller, scope, message.headers, len(message.body))
         except Refusal as refusal:
             return refused(refusal)
-        return await self._gateway.command(submission.command, message.body, actor=actor, key=submission.key)
+        return await self._gateway.command(
+            submission.command, message.body, actor=actor, key=submission.key, caller=f"submit.{submission.caller}"
+        )
 
     async def _recovered(self) -> bool:
         """Wait until the ledger can work; returns whether it could at once. All lanes wait for the same look."""
