@@ -54,7 +54,7 @@ async def publisher(*, quick: bool) -> dict[str, float]:
                 bare_rates.append(await bare(client, lines, f"bare{number}"))
                 await until_quiet()
                 rates.append(await filling(log, nats_url, len(lines), f"filled{number}"))
-            delays = await delays_at(client, stage, int(COMMANDS_PER_SECOND * seconds))
+            answers, delays = await delays_at(client, stage, int(COMMANDS_PER_SECOND * seconds))
         finally:
             await client.close()
             await log.close()
@@ -64,6 +64,7 @@ async def publisher(*, quick: bool) -> dict[str, float]:
         "publisher.filling.to.bare": round(median(rates) / median(bare_rates), 3),
         "publisher.filling.to.bare.target": TARGET_SHARE,
         "publisher.delay.events": len(delays),
+        "publisher.delay.answers.p99_ms": round(percentile(answers, 0.99), 2),
         "publisher.delay.p50_ms": round(percentile(delays, 0.50), 2),
         "publisher.delay.p99_ms": round(percentile(delays, 0.99), 2),
         "publisher.delay.p99_ms.target": TARGET_DELAY_MS,
@@ -134,19 +135,18 @@ async def filling(log: Log, nats_url: str, events: int, prefix: str) -> float:
     return events / seconds
 
 
-async def delays_at(client: Client, stage: Stage, commands: int) -> list[float]:
-    """The delays in ms, sorted, of the events of commands that are sent at an even pace."""
+async def delays_at(client: Client, stage: Stage, commands: int) -> tuple[list[float], list[float]]:
+    """Of commands that are sent at an even pace: the times of their answers, and the delays of their events; ms, sorted."""
     js = client.jetstream()
     first = (await js.stream_info("CREDITS_EVENTS")).state.last_seq + 1
     inbox = client.new_inbox()
-    answered, done = 0, asyncio.Event()
+    sent_at, answers, done = list[float](), list[float](), asyncio.Event()
 
     async def take(answer: Msg) -> None:
-        nonlocal answered
         if (answer.headers or {}).get("Status") != "201":
             raise BenchError(f"not accepted: {answer.data!r}")
-        answered += 1
-        if answered == commands:
+        answers.append((perf_counter() - sent_at[int(answer.subject.rpartition(".")[2])]) * 1e3)
+        if len(answers) == commands:
             done.set()
 
     await subscribe(client, f"{inbox}.*", take)
@@ -155,6 +155,7 @@ async def delays_at(client: Client, stage: Stage, commands: int) -> list[float]:
         due = min(commands, int((perf_counter() - began_at) * COMMANDS_PER_SECOND))
         for number in range(sent, due):
             account = account_name(number % stage.accounts)
+            sent_at.append(perf_counter())
             body = f'{{"account":"{account}","amount":1,"idempotency_key":"delay-{number}"}}'
             await client.publish("credits.cmd.bench.consume", body.encode(), reply=f"{inbox}.{number}")
         sent = due
@@ -170,4 +171,4 @@ async def delays_at(client: Client, stage: Stage, commands: int) -> list[float]:
         if message.metadata.sequence.stream >= first:
             recorded_at = moment(cast("Instant", json.loads(message.data)["time"]))
             delays.append((message.metadata.timestamp - recorded_at).total_seconds() * 1e3)
-    return sorted(delays)
+    return sorted(answers), sorted(delays)

@@ -1,10 +1,10 @@
 """Turns: how many requests of each caller are worked on at once, so that one who floods does not keep the others waiting.
 
 What is taken on is decided and written together, so a request waits for everything that was taken on before it. A caller
-that is alone may have very much at work, which is how the ledger is fast. When others are there, each may have as many
-requests at work as the busiest of the others asks for, and `LEAST` in any case: two that are equally busy share
-everything, and one that floods beside a quiet one gets little more at a time than the quiet one does. What is above
-waits in a queue of its caller, and the queues are served in turn. A full queue is `overloaded`.
+that is alone, or that is about as busy as another one, may have very much at work, which is how the ledger is fast. One
+that asks for more than twice as much as the busiest of the others floods: it has half as many requests at work as that
+one asks for, `LEAST` in any case, and a few more in the moments in which all others are idle. What is above waits in a
+queue of its caller, and the queues are served in turn. A full queue is `overloaded`.
 
 Who was seen in the last second or two is there. The figures are kept as requests come, so a request costs a look into
 a dictionary; only a caller who has more than `LEAST` at work is compared with the others.
@@ -21,7 +21,11 @@ from service.outages import Overloaded
 
 AT_WORK_MAX = 1024
 """Of all callers together; who has less than `LEAST` at work is taken on even above it."""
-LEAST = 16
+LEAST = 4
+IDLE_LEAST = 16
+"""Of one who floods, while the others are idle: whoever of them comes waits for these first."""
+IDLE_SECONDS = 0.02
+"""A caller that sends its next request as soon as it has an answer is never idle for so long."""
 WAITING_MAX = 2048
 """Of one caller."""
 MEMORY_SECONDS = 1.0
@@ -32,13 +36,14 @@ CALLERS_MAX = 1000
 class Caller:
     """What a caller has at work, what of it waits, and how much it asked for at most, in this second and the last one."""
 
-    __slots__ = ("asked", "asked_before", "at_work", "waiting")
+    __slots__ = ("asked", "asked_before", "at_work", "left_at", "waiting")
 
     def __init__(self) -> None:
         self.at_work = 0
         self.waiting: deque[tuple[asyncio.Future[None], int]] = deque()
         self.asked = 0
         self.asked_before = 0
+        self.left_at = 0.0
 
 
 class Turns:
@@ -49,11 +54,13 @@ class Turns:
         *,
         at_work_max: int = AT_WORK_MAX,
         least: int = LEAST,
+        idle_least: int = IDLE_LEAST,
         waiting_max: int = WAITING_MAX,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._at_work_max = at_work_max
         self._least = least
+        self._idle_least = idle_least
         self._waiting_max = waiting_max
         self._clock = clock
         self._callers: dict[str, Caller] = {}
@@ -96,6 +103,7 @@ class Turns:
     def leave(self, caller: Caller, weight: int = 1) -> None:
         """Say that the work is done."""
         caller.at_work -= weight
+        caller.left_at = self._clock()
         self.at_work -= weight
         if self._round:
             self._hand_on()
@@ -144,8 +152,14 @@ class Turns:
 
     def _share(self, caller: Caller) -> int:
         """Return how much a caller may have at work beside the others that are there."""
-        others = [max(other.asked, other.asked_before) for other in self._callers.values() if other is not caller]
-        return max(self._least, *others) if others else self._at_work_max
+        most, is_idle, now = 0, True, self._clock()
+        for other in self._callers.values():
+            if other is not caller:
+                most = max(most, other.asked, other.asked_before)
+                is_idle &= not (other.at_work or other.waiting or now - other.left_at < IDLE_SECONDS)
+        if caller.asked <= 2 * most or not most:
+            return self._at_work_max
+        return max(self._idle_least, most) if is_idle else max(self._least, most // 2)
 
     def _meet(self, name: str) -> Caller:
         if len(self._callers) >= CALLERS_MAX:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from service.outages import Overloaded
-from service.turns import CALLERS_MAX, MEMORY_SECONDS, Caller, Turns
+from service.turns import CALLERS_MAX, IDLE_SECONDS, MEMORY_SECONDS, Caller, Turns
 
 
 class Load:
@@ -39,7 +39,7 @@ class Load:
 
 
 def turns(now: Callable[[], float] = lambda: 0.0) -> Turns:
-    return Turns(at_work_max=100, least=4, waiting_max=1000, clock=now)
+    return Turns(at_work_max=100, least=4, idle_least=10, waiting_max=1000, clock=now)
 
 
 async def test_who_is_alone_has_everything() -> None:
@@ -61,6 +61,31 @@ async def test_beside_a_quiet_one_who_floods_gets_little_at_a_time_and_all_in_th
     assert 500 <= done < 503
 
 
+async def test_while_the_others_are_idle_who_floods_gets_a_few_more() -> None:
+    time = 0.0
+    load = Load(turns(lambda: time))
+    await load.send("quiet", 1)
+    await load.send("flood", 50)
+    await load.end("quiet", 1)
+    assert load.counts() == {"flood": 4}
+    time += IDLE_SECONDS
+    await load.end("flood", 1)
+    assert load.counts() == {"flood": 10}
+    await load.send("quiet", 1)
+    await load.end("flood", 7)
+    assert load.counts() == {"quiet": 1, "flood": 4}
+
+
+async def test_who_asks_for_much_beside_one_who_asks_for_half_of_it_has_no_bound() -> None:
+    load = Load(turns())
+    await load.send("busy", 30)
+    await load.send("busier", 60)
+    assert load.counts() == {"busy": 30, "busier": 60}
+    await load.send("busier", 1)
+    await load.end("busier", 46)
+    assert load.counts() == {"busy": 30, "busier": 15}
+
+
 async def test_equally_busy_callers_share_everything() -> None:
     load = Load(turns())
     for _ in range(60):
@@ -79,7 +104,7 @@ async def test_a_quiet_one_is_let_in_however_full_it_is() -> None:
 
 
 async def test_who_waits_is_served_in_turn_with_the_others() -> None:
-    load = Load(Turns(at_work_max=3, least=0, waiting_max=1000, clock=lambda: 0.0))
+    load = Load(Turns(at_work_max=3, least=0, idle_least=0, waiting_max=1000, clock=lambda: 0.0))
     for name in ("a", "b", "c"):
         await load.send(name, 40)
     served: list[str] = []
