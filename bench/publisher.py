@@ -54,6 +54,8 @@ async def publisher(*, quick: bool) -> dict[str, float]:
                 bare_rates.append(await bare(client, lines, f"bare{number}"))
                 await until_quiet()
                 rates.append(await filling(log, nats_url, len(lines), f"filled{number}"))
+                await client.jetstream().delete_stream(f"FILLED{number}_EVENTS")
+            await until_quiet()
             answers, delays = await delays_at(client, stage, int(COMMANDS_PER_SECOND * seconds))
         finally:
             await client.close()

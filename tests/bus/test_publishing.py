@@ -270,6 +270,7 @@ async def test_metrics_say_how_far_it_is(stage: Stage) -> None:
     assert f'credit_ledger_published_position{{partition="{partition}"}} {events}' in text
     assert "credit_ledger_publisher_lag_events 0" in text
     assert "credit_ledger_delivery_leading 1" in text
+    assert "credit_ledger_publisher_delay_seconds_count 0" not in text
 
 
 async def test_nats_killed_and_its_store_deleted_under_load_leaves_the_stream_equal_to_the_log(

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import cast
 
 import pytest
+from nats.js.api import DiscardPolicy
 
 from service.access import Access
 from service.embedded import EmbeddedNats
@@ -227,6 +228,30 @@ async def test_a_command_that_always_fails_while_the_ledger_is_well_goes_to_the_
         (result,) = await stored(stage, "RESULTS", 1)
     assert (dead.headers["Reason"], dead.headers["Ledger-Status"]) == ("unavailable", "503")
     assert result.headers["Idempotency-Key"] == "2"
+
+
+async def test_an_outcome_that_cannot_be_stored_is_an_alarm_and_told_when_it_can(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.bus.submissions.UNSTORED_SECONDS", 0.1)
+    metrics = Metrics()
+    stage.delivery.measure(metrics)
+    info = await stage.js.stream_info(stage.stream("RESULTS"))
+    limit, discard = info.config.max_bytes, info.config.discard
+    info.config.max_bytes, info.config.discard = 1, DiscardPolicy.NEW
+    await stage.js.update_stream(info.config)
+    await submit(stage, "consume", {"account": "a", "amount": 5, "idempotency_key": "1"})
+
+    async def is_told() -> bool:
+        return 'credit_ledger_delivery_alarm{code="outcomes_not_stored"} 1' in await metrics.exposition()
+
+    await eventually(is_told, "the alarm")
+    assert await outcome_status(stage, "1") == 200
+    info.config.max_bytes, info.config.discard = limit, discard
+    await stage.js.update_stream(info.config)
+    (result,) = await stored(stage, "RESULTS", 1)
+    assert result.headers["Ledger-Status"] in ("200", "201")
+    assert not await is_told()
 
 
 async def test_nats_killed_again_and_again_loses_no_command_and_applies_none_twice(database_url: str) -> None:
