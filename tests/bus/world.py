@@ -10,7 +10,7 @@ import signal
 import sys
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ class World:
         self._data = data
         self._ports = {what: free_port() for what in ("nats", "postgres", "http")}
         self._services: list[asyncio.subprocess.Process] = []
+        self._supervising: list[asyncio.Task[None]] = []
+        self._ended_alone: list[str] = []
         self.client: Client
         self.http: aiohttp.ClientSession
         self.database_url = ""
@@ -65,10 +67,10 @@ class World:
     async def kill(self, what: str) -> None:
         """Kill one of them and start it again."""
         if what == "service":
-            service = self._services.pop(0)
-            service.kill()
+            service = self._services[0]
+            with suppress(ProcessLookupError):  # it met no database at its start, and is started again already
+                service.kill()
             await service.wait()
-            await self.add_service(self._ports["http"])
         elif what == "nats":
             await self.take_nats_away()
             await self.bring_nats_back()
@@ -88,8 +90,10 @@ class World:
 
     async def stop(self) -> None:
         await self.http.close()
-        for service in self._services:
-            service.terminate()
+        for supervising, service in zip(self._supervising, self._services, strict=True):
+            supervising.cancel()
+            with suppress(ProcessLookupError):
+                service.terminate()
             await asyncio.wait_for(service.wait(), 30)
         await self.client.close()
         await self._nats.stop()
@@ -105,15 +109,32 @@ class World:
             service.send_signal(signal.SIGCONT)
 
     async def add_service(self, http_port: int = 0) -> None:
-        self._services.append(
-            await asyncio.create_subprocess_exec(
-                PROGRAM,
-                "serve",
-                env=self.environment(http_port),
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.DEVNULL,
+        """Start a service, and start it again whenever it ended, as every supervisor does."""
+        number = len(self._services)
+        self._services.append(await self._serve(number, http_port))
+        self._supervising.append(asyncio.create_task(self._supervise(number, http_port)))
+
+    async def _supervise(self, number: int, http_port: int) -> None:
+        while True:
+            code = await self._services[number].wait()
+            if code >= 0:
+                self._ended_alone.append(f"{code}: {self._log(number).read_text()[-1000:]}")
+            await asyncio.sleep(0.1)
+            self._services[number] = await self._serve(number, http_port)
+
+    async def _serve(self, number: int, http_port: int) -> asyncio.subprocess.Process:
+        with self._log(number).open("wb") as log:
+            return await asyncio.create_subprocess_exec(
+                PROGRAM, "serve", env=self.environment(http_port), stdout=log, stderr=log
             )
-        )
+
+    def _log(self, number: int) -> Path:
+        return self._data / f"service-{number}.log"
+
+    def check_ends(self) -> None:
+        """A service ends by itself for one reason only: there is no database when it starts."""
+        for told in self._ended_alone:
+            assert "the database cannot be reached" in told, told
 
     def environment(self, http_port: int = 0) -> dict[str, str]:
         """The settings of a service of this world."""
@@ -233,6 +254,7 @@ async def check(world: World, spent: Mapping[str, int], submitted: int) -> None:
     for account, amount in spent.items():
         status, balance = await world.get(f"/v1/accounts/{account}/balance")
         assert (status, balance["available"], balance["reserved"]) == (200, 7000 + FUNDS - amount, 0)
+    world.check_ends()
     verify = await asyncio.create_subprocess_exec(
         PROGRAM, "audit", "verify", env=world.environment(), stdout=asyncio.subprocess.PIPE
     )
