@@ -71,6 +71,16 @@ async def test_200_parallel_reserves_for_a_balance_of_20_let_exactly_20_pass(sta
     assert {answer.code for answer in answers} == {None, "insufficient_credits"}
 
 
+async def test_a_caller_who_floods_does_not_keep_another_one_waiting(stage: Stage) -> None:
+    caller = stage.caller
+    await caller.ask("cmd.quiet.consume", {"account": "q", "amount": 1, "idempotency_key": "first"})
+    bodies = [{"account": f"a{n}", "amount": 1, "idempotency_key": "k"} for n in range(300)]
+    flood = [await caller.send(f"{caller.prefix}.cmd.flood.consume", body) for body in bodies]
+    quiet = await caller.ask("cmd.quiet.consume", {"account": "q", "amount": 1, "idempotency_key": "second"})
+    assert (quiet.status, sum(answer.done() for answer in flood) < 150) == (201, True)
+    assert {(await answer).status for answer in flood} == {201}
+
+
 async def test_the_key_stands_in_the_body_or_in_the_header_and_never_differs(stage: Stage) -> None:
     caller, body = stage.caller, {"account": "a", "plan": "free"}
     missing = await caller.command("change_plan", body)
