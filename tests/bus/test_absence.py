@@ -78,7 +78,7 @@ async def is_told(of: World) -> None:
 
 
 async def test_without_nats_http_goes_on_and_all_is_delivered_when_it_is_back() -> None:
-    await survives_without_nats(2)
+    await survives_without_nats(0.5)
 
 
 @pytest.mark.soak
