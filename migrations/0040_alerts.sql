@@ -74,6 +74,7 @@ create table alerts.deliveries (
     attempts integer not null default 0,
     begun_at timestamptz not null, -- from here the time is counted after which it is given up
     next_at timestamptz not null,
+    taken_until timestamptz, -- an attempt is under way, unless its process ended
     last_at timestamptz,
     status integer, -- of the last answer; null: there was none
     error text,

@@ -1,4 +1,4 @@
-"""Delivery: the process that holds the lease publishes the log and takes durable commands; the others stand by.
+"""Delivery: the process that holds the lease publishes the log and alerts and takes durable commands; the others stand by.
 
 When a process stops, it takes no more commands first, lets the writers finish, publishes what they wrote, and gives the
 lease up, so that another one goes on at once.
@@ -11,6 +11,7 @@ import logging
 from datetime import UTC, datetime
 
 from events.instants import moment
+from service.alert_publisher import AlertPublisher
 from service.bus.durable import DurableBus
 from service.bus.jetstream import StreamAway
 from service.ending import ended
@@ -27,10 +28,11 @@ _log = logging.getLogger(__name__)
 class Delivery:
     """Runs a publisher and the taking of durable commands, from `start` to `stop_intake` and `stop`."""
 
-    def __init__(self, lead: Lead, bus: DurableBus, publisher: Publisher) -> None:
+    def __init__(self, lead: Lead, bus: DurableBus, publisher: Publisher, alerts: AlertPublisher | None = None) -> None:
         self._lead = lead
         self._bus = bus
         self.publisher = publisher
+        self._alerts = alerts
         self._takes = True
         self._taking: asyncio.Task[None] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -118,6 +120,8 @@ class Delivery:
             gauges["publisher_lag_seconds"].labels().value = _age(None if recorded_at is None else moment(recorded_at))
 
         metrics.probe(show)
+        if self._alerts is not None:
+            self._alerts.measure(metrics)
 
     async def _work(self, lease: Lease) -> None:
         """Publish and take commands until cancelled, or until one of the two fails."""
@@ -125,6 +129,7 @@ class Delivery:
         self._taking = asyncio.create_task(self._bus.submissions.run(lease.epoch, self._may_work))
         if not self._takes:
             self._taking.cancel()
+        telling = [] if self._alerts is None else [asyncio.create_task(self._alerts.run(self._may_work))]
         try:
             await asyncio.wait({publishing, self._taking}, return_when=asyncio.FIRST_COMPLETED)
             if not self._takes:
@@ -133,7 +138,7 @@ class Delivery:
                 if task.done() and not task.cancelled():
                     task.result()
         finally:
-            await ended([publishing, self._taking])
+            await ended([publishing, self._taking, *telling])
 
     def _may_work(self) -> bool:
         return self._lead.is_held
