@@ -89,8 +89,6 @@ class Unit(msgspec.Struct, array_like=True, gc=False):
     level: Level = "unknown"
     told: Told = ""
     full: int = 0
-    was_granted: bool = False
-    """Whether something was granted in the command that is being read."""
 
 
 class Watched(msgspec.Struct, array_like=True, gc=False):
@@ -153,7 +151,8 @@ def _carry(watched: Watched, event: Event) -> None:
     elif isinstance(data, Granted):
         delta = event.delta.get(data.unit)
         if event.kind != "refund_regrant" and data.amount > 0 and delta is not None and delta.available > 0:
-            watched.units.setdefault(data.unit, Unit()).was_granted = True
+            figures = event.balance[data.unit]
+            watched.units.setdefault(data.unit, Unit()).full = figures.available + figures.reserved
     elif isinstance(data, Reserved):
         if event.kind == "hold":
             _occupy(watched, data.occupies, +1)
@@ -199,9 +198,6 @@ def _judged(watched: Watched, event: Event) -> Iterable[Alert]:
 def _judged_unit(watched: Watched, unit: str, event: Event) -> Iterable[Alert]:
     figures = event.balance[unit]
     known = watched.units.setdefault(unit, Unit())
-    if known.was_granted:
-        known.was_granted = False
-        known.full = figures.available + figures.reserved
     threshold = watched.percent * max(known.full, watched.allowance.get(unit, 0)) // 100
     level: Level = "exhausted" if figures.available <= 0 else "low" if figures.available <= threshold else "enough"
     if known.full == 0 and known.level == "unknown":
