@@ -116,7 +116,8 @@ def fold(known: dict[str, Watched], events: Sequence[Event], following: Event | 
     `following` is the event behind them in the log, if there is one: a command whose events go on there is not judged yet.
     """
     folded = Folded([], [])
-    for event, after in zip(events, [*events[1:], following], strict=True):
+    behind = [*events[1:], following] if events else []
+    for event, after in zip(events, behind, strict=True):
         watched = known.setdefault(event.account, Watched())
         _carry(watched, event)
         timer = _timer(event)

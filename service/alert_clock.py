@@ -1,8 +1,8 @@
 """The alert clock: looks at accounts of which time alone brings something about that is to be told.
 
 A grant that is about to end, a payment that is due: the projection sets a timer for each, and when its instant has come
-the account is looked at as it is then. Batches are bounded, and several processes share the work. Once an hour what was
-told long ago is forgotten.
+the account is looked at as it is then. Batches are bounded, and several processes share the work. It gives alerts
+their numbers too, where nobody else does, and once an hour it forgets what was told long ago.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class AlertClock:
         while True:
             wait = POLL_SECONDS
             try:
-                if await self.look() == TIMERS_AT_ONCE_MAX:
+                if await self.look() == TIMERS_AT_ONCE_MAX or await self._outgoing.number():
                     wait = PAUSE_SECONDS
                 if monotonic() >= self._next_forgetting:
                     self._next_forgetting = monotonic() + FORGET_SECONDS

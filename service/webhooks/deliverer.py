@@ -138,6 +138,8 @@ class Deliverer:
 
     async def _register(self, receiver: Receiver) -> None:
         if receiver.name not in self._registered:
+            while await self._outgoing.number():
+                pass  # a new receiver hears what comes from now on
             await self._outgoing.register(receiver.name, receiver.kinds, receiver.accounts)
             self._registered.add(receiver.name)
 

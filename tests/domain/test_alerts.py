@@ -216,9 +216,7 @@ class TestTime:
     def test_tells_of_each_period_once(self) -> None:
         story = on("paid").after(days=29).when(renew("invoice-1")).after(days=3).when(direct("a", amount=1))
         ids = {
-            due.id
-            for timer in timers(story)
-            if (due := due_alert(timer, story.state.account, story.now)) is not None
+            due.id for timer in timers(story) if (due := due_alert(timer, story.state.account, story.now)) is not None
         }
         assert len(ids) == 1
 
