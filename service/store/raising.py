@@ -37,7 +37,7 @@ Batches = Sequence[tuple[int, int, Sequence[Event]]]
 
 async def apply(connection: Connection, batches: Batches) -> None:
     """Add batches of events to the projection, and raise what they say that was not raised before."""
-    known = await _known(connection, batches)
+    known, stored = await _known(connection, batches)
     following = await _following(connection, batches)
     reached = await _raised(connection, {partition for partition, _, _ in batches})
     raised: list[tuple[int, Raised]] = []
@@ -54,11 +54,12 @@ async def apply(connection: Connection, batches: Batches) -> None:
         reached[partition] = max(raised_to, position), max(timed_to, position)
         heads[partition] = max(heads.get(partition, 0), position)
     rows = [
-        (*place, account, _encode(watched).decode())
+        (*place, account, text)
         for place, accounts in known.items()
         for account, watched in accounts.items()
+        if (text := _encode(watched).decode()) != stored.get((*place, account))
     ]
-    if rows:
+    if rows:  # most events cross nothing, and leave the row as it is
         await connection.execute(ALERTS["apply"], *zip(*rows, strict=True))
     await _put(connection, raised)
     await _set(connection, timers)
@@ -66,18 +67,24 @@ async def apply(connection: Connection, batches: Batches) -> None:
         await connection.execute(_SQL["note_raised"], list(heads), list(heads.values()))
 
 
-async def _known(connection: Connection, batches: Batches) -> dict[tuple[int, int], dict[str, Watched]]:
-    """Return what each generation knows of the accounts that its events are about."""
+async def _known(
+    connection: Connection, batches: Batches
+) -> tuple[dict[tuple[int, int], dict[str, Watched]], dict[tuple[int, int, str], str]]:
+    """Return what each generation knows of the accounts that its events are about, and how it is stored."""
     found: dict[tuple[int, int], dict[str, Watched]] = {
         (partition, generation): {} for partition, generation, _ in batches
     }
+    stored: dict[tuple[int, int, str], str] = {}
     wanted = {
         (partition, generation, event.account): None for partition, generation, events in batches for event in events
     }
     if wanted:
-        for row in await connection.fetch(ALERTS["known"], *zip(*wanted, strict=True)):
-            found[row["partition"], row["generation"]][row["account"]] = _watched.decode(row["state"])
-    return found
+        for partition, generation, account, state in await connection.fetch(
+            ALERTS["known"], *zip(*wanted, strict=True)
+        ):
+            found[partition, generation][account] = _watched.decode(state)
+            stored[partition, generation, account] = state
+    return found, stored
 
 
 async def _following(connection: Connection, batches: Batches) -> dict[tuple[int, int], Event]:
