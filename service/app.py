@@ -44,7 +44,15 @@ from service.ledger import Ledger
 from service.projector import Projector
 from service.publisher import Publisher
 from service.reads import Reads
-from service.settings import PREFIX, Settings, database_url, read_access, read_catalog, read_receivers, read_signing_keys
+from service.settings import (
+    PREFIX,
+    Settings,
+    database_url,
+    read_access,
+    read_catalog,
+    read_receivers,
+    read_signing_keys,
+)
 from service.store.catalogs import StoredCatalogs
 from service.store.checkpoints import StoredCheckpoints
 from service.store.feed import Feed

@@ -10,13 +10,14 @@ import click
 
 from events.instants import Instant, parse
 from projections.alerts import AlertKind
-from service.app import run
+from service import PREFIX
 from service.console import print_json, print_table, told
 from service.database import log_at_hand
 from service.ledger import system_clock
-from service.settings import PREFIX, InvalidSettings, Settings, load
+from service.process import run
+from service.settings import InvalidSettings, Settings, load
 from service.store.outgoing import Delivery, DeliveryState, Outgoing
-from service.webhooks.receivers import InvalidWebhooks, create_receiver
+from service.webhooks.receivers import create_receiver
 
 LIMIT = 50
 
@@ -45,10 +46,9 @@ def create_command(name: str, url: str, kinds: Sequence[str], accounts: Sequence
     \b
     credit-ledger webhooks create --name crm --url https://crm.example.com/hooks --kind exhausted >> webhooks.toml
     """  # noqa: D301 - click takes \b for "leave these lines as they are"
-    try:
-        click.echo(create_receiver(name, url, kinds, accounts))
-    except InvalidWebhooks as error:
-        raise click.ClickException(str(error)) from None
+    with told():
+        made = create_receiver(name, url, kinds, accounts)
+    click.echo(made)
 
 
 @webhooks.command("list")

@@ -26,6 +26,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from events.commands import Id
 from projections.alerts import AlertKind
 from service.access import is_loopback
+from service.correctable import Correctable
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - what every secret begins with
 SECRET_BYTES = 32
@@ -35,7 +36,7 @@ RECEIVERS_MAX = 100
 _URL = re.compile(r"[!-~]+")
 
 
-class InvalidWebhooks(ValueError):
+class InvalidWebhooks(Correctable, ValueError):
     """The WEBHOOKS file is not valid; `problems` lists everything that is wrong with it."""
 
     def __init__(self, problems: Iterable[str]) -> None:

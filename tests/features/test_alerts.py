@@ -52,6 +52,11 @@ async def test_alerts_come_once_over_nats_and_by_webhook(database_url: str, nats
             assert not is_ours(headers, body + b" ", SECRET)
             assert not is_ours({**headers, "webhook-timestamp": "1"}, body, SECRET)
         client = await nats.connect(nats_url)
+
+        async def is_full() -> bool:
+            return (await client.jetstream().stream_info("ALERTING_ALERTS")).state.messages >= len(KINDS)
+
+        await eventually(is_full, "the stream has all")
         subscription = await client.jetstream().pull_subscribe("alerting.alerts.>", stream="ALERTING_ALERTS")
         messages = await subscription.fetch(len(KINDS), timeout=30)
         assert [orjson.loads(message.data)["id"] for message in messages] == [
