@@ -44,6 +44,7 @@ def extend(draft: Draft, command: Extend) -> None:
         lines=[],
         price=None,
         reference=hold.reference,
+        occupied=None if occupies == hold.occupies else hold.occupies,
     )
     draft.add("extend", data)
 

@@ -209,6 +209,8 @@ class Reserved(Record, frozen=True):
     reference: str | None = None
     metadata: dict[str, str] = {}
     hold: HoldFigures | None = None
+    occupied: dict[str, int] | None = None
+    """What the hold occupied before, when an `extend` changed that."""
 
 
 class Consumed(Record, frozen=True):

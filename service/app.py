@@ -1,7 +1,7 @@
 """The composition root: what a process is made of, in which order it starts and in which it stops.
 
     start   database pool -> catalog in force -> ledger -> gateway -> NATS begins to connect -> HTTP listens, last, so that who is let in is served
-    stop    HTTP and NATS take nothing new and finish what they took -> projector, sweeper -> writers drain -> the last events are published -> pool closes
+    stop    HTTP and NATS take nothing new and finish what they took -> alerts, projector, sweeper -> writers drain -> the last events are published -> pool closes
 
 The database must be there at the start, or the process ends with a sentence that says so. NATS need not be: HTTP serves
 without it, and NATS joins when it is there. `running` is both halves as one context manager; whatever fails in between,
@@ -22,6 +22,8 @@ from importlib.metadata import version
 
 from events.catalog import Catalog
 from service.access import Access
+from service.alert_publisher import AlertPublisher
+from service.alerting import Alerting
 from service.auditor import Auditor
 from service.bus import Bus
 from service.bus.durable import DurableBus
@@ -42,11 +44,20 @@ from service.ledger import Ledger
 from service.projector import Projector
 from service.publisher import Publisher
 from service.reads import Reads
-from service.settings import PREFIX, Settings, database_url, read_access, read_catalog, read_signing_keys
+from service.settings import (
+    PREFIX,
+    Settings,
+    database_url,
+    read_access,
+    read_catalog,
+    read_receivers,
+    read_signing_keys,
+)
 from service.store.catalogs import StoredCatalogs
 from service.store.checkpoints import StoredCheckpoints
 from service.store.feed import Feed
 from service.store.log import Log
+from service.store.outgoing import Outgoing
 from service.store.publishing import Outbox
 from service.sweeper import Sweeper
 from service.telemetry.health import Alarm, Check, Health
@@ -85,7 +96,7 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
 
     `other_ports` are tried when the port of the settings is taken. Raises InvalidSettings and StartError.
     """
-    access, keys = read_access(settings), read_signing_keys(settings)
+    access, keys, receivers = read_access(settings), read_signing_keys(settings), read_receivers(settings)
     if settings.catalog is not None:
         read_catalog(settings)  # what is wrong with it is told before the database is asked
     async with AsyncExitStack() as stack:
@@ -124,12 +135,15 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
         sweeper = Sweeper(ledger)
         projector = Projector(readers)
         ledger.followers.append(lambda _partition, _position: projector.wake())
+        alerting = Alerting(ledger, readers, receivers)
         follower.start()
         sweeper.start()
         projector.start()
+        alerting.start()
         stack.push_async_callback(follower.stop)
         stack.push_async_callback(sweeper.stop)
         stack.push_async_callback(projector.stop)
+        stack.push_async_callback(alerting.stop)
         checks: dict[str, Check] = {"database": log.identity}
         if delivery is not None:
             checks["events"] = delivery.publisher.check
@@ -144,6 +158,7 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
             if checkpointer is not None:
                 checkpointer.measure(metrics)
             projector.measure(metrics)
+            alerting.measure(metrics)
             return HttpServer(
                 gateway=gateway,
                 feed=feed,
@@ -197,7 +212,10 @@ def _delivery(settings: Settings, ledger: Ledger, gateway: Gateway, access: Acce
         partitions=ledger.partitions,
     )
     ledger.followers.append(publisher.note)
-    return Delivery(Lead(outbox, new_id()), bus, publisher)
+    alerts = AlertPublisher(
+        Outgoing(ledger.log), bus.alerts, prefix=settings.subject_prefix, source=source_of(ledger.id)
+    )
+    return Delivery(Lead(outbox, new_id()), bus, publisher, alerts)
 
 
 async def _checkpointer(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import msgspec
 from pydantic import TypeAdapter
@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from events.commands import COMMANDS
 from events.facts import ConsumedKind, GrantedKind, PlanChangedKind, RefundedKind, ReservedKind
 from events.recorded import ConsumedEvent, Event, GrantedEvent, PlanChangedEvent, RefundedEvent, ReservedEvent
+from projections.alerts import Alert, AlertKind
 from service.queries import QUERIES
 
 ASYNCAPI = "3.0.0"
@@ -59,7 +60,7 @@ def document() -> bytes:
         "info": {
             "title": "Credit ledger",
             "version": VERSION,
-            "description": "Commands and queries by request and reply, durable commands with their outcomes, and every event.",
+            "description": "Commands and queries by request and reply, durable commands with their outcomes, every event, and alerts.",
         },
         "defaultContentType": "application/json",
         "channels": _channels(schemas),
@@ -96,6 +97,11 @@ def _channels(schemas: dict[str, Any]) -> dict[str, Any]:
         "result": _channel("credits.result.{caller}.{command}", command, outcome),
         "dead": _channel("credits.dead.{caller}", _CALLER, {"dead": _message(schemas, "dead", {})}),
         "events": _channel("credits.events.{partition}.{type}.{kind}.{account}", event, events),
+        "alerts": _channel(
+            "credits.alerts.{kind}.{account}",
+            {"kind": {"enum": list(get_args(AlertKind))}, "account": event["account"]},
+            {"alert": _message(schemas, "alert", _alert(schemas), "application/cloudevents+json")},
+        ),
         "reply": {"address": None, "messages": outcome},
     }
 
@@ -153,20 +159,44 @@ def _cloud_event(name: str, schemas: dict[str, Any]) -> dict[str, Any]:
     (data,), definitions = msgspec.json.schema_components([form], ref_template="#/components/schemas/{name}")
     _add_hash(definitions[form.__name__])
     schemas.update(definitions)
+    properties: dict[str, object] = {
+        "id": {"type": "string", "description": "<partition>-<position>"},
+        "type": {"enum": [f"credits.{name}.{kind}.v1" for kind in sorted(kinds.__args__)]},
+        "time": {"type": "string", "format": "date-time", "description": "recorded_at"},
+        "sequence": {"type": "string", "description": "The position, in decimal digits."},
+        "partitionkey": {"type": "string", "description": "The partition, in decimal digits."},
+        "data": data,
+    }
+    return _envelope(properties)
+
+
+def _alert(schemas: dict[str, Any]) -> dict[str, Any]:
+    (data,), definitions = msgspec.json.schema_components([Alert], ref_template="#/components/schemas/{name}")
+    schemas.update(definitions)
+    properties: dict[str, object] = {
+        "id": {
+            "type": "string",
+            "description": "The alert's, for ever; also the message id and a webhook's `webhook-id`.",
+        },
+        "type": {"enum": [f"credits.alert.{kind}.v1" for kind in get_args(AlertKind)]},
+        "time": {"type": "string", "format": "date-time", "description": "raised_at"},
+        "sequence": {"type": "string", "description": "Its place among all alerts, in decimal digits."},
+        "data": data,
+    }
+    return _envelope(properties)
+
+
+def _envelope(properties: dict[str, object]) -> dict[str, Any]:
+    """Return the schema of a CloudEvent with these attributes beside those that all have."""
     return {
         "type": "object",
-        "required": ["specversion", "id", "source", "type", "subject", "time", "sequence", "partitionkey", "data"],
+        "required": ["specversion", "source", "subject", *properties],
         "properties": {
             "specversion": {"const": "1.0"},
-            "id": {"type": "string", "description": "<partition>-<position>"},
             "source": {"type": "string", "description": "urn:credit-ledger:<ledger id>"},
-            "type": {"enum": [f"credits.{name}.{kind}.v1" for kind in sorted(kinds.__args__)]},
             "subject": {"type": "string", "description": "The account."},
-            "time": {"type": "string", "format": "date-time", "description": "recorded_at"},
             "datacontenttype": {"const": "application/json"},
-            "sequence": {"type": "string", "description": "The position, in decimal digits."},
-            "partitionkey": {"type": "string", "description": "The partition, in decimal digits."},
-            "data": data,
+            **properties,
         },
     }
 
@@ -194,4 +224,5 @@ def _operations() -> dict[str, Any]:
         "tellOutcome": operation("send", "result", "Tell what a durable command led to, a refusal too."),
         "keepUnreadable": operation("send", "dead", "Keep a durable command that cannot be executed, with the reason."),
         "publishEvent": operation("send", "events", "Publish an event of the log, in order in each partition."),
+        "tellAlert": operation("send", "alerts", "Tell of a crossing, once."),
     }

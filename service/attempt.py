@@ -112,14 +112,22 @@ class Attempt(Generic[Caller]):
         """Put a decision's facts behind those before it."""
         state = decision.state
         account = state.account.id
-        for fact in decision.due:
-            system = CommandRef(name="system", idempotency_key=None, fingerprint=None, id=fact.system_id)
-            self._record(account, fact, SYSTEM, system, None)
-        first = len(self._lines)
-        command = CommandRef(name=request.command.name, idempotency_key=request.key, fingerprint=request.fingerprint)
-        for fact in decision.facts:
-            self._record(account, fact, request.actor, command, digest)
-            digest = None
+        before = len(self._lines), self._position, self._hash
+        try:
+            for fact in decision.due:
+                system = CommandRef(name="system", idempotency_key=None, fingerprint=None, id=fact.system_id)
+                self._record(account, fact, SYSTEM, system, None)
+            first = len(self._lines)
+            command = CommandRef(
+                name=request.command.name, idempotency_key=request.key, fingerprint=request.fingerprint
+            )
+            for fact in decision.facts:
+                self._record(account, fact, request.actor, command, digest)
+                digest = None
+        except BaseException:  # a command is recorded whole or not at all
+            first, self._position, self._hash = before
+            del self._lines[first:], self._keys[first:]
+            raise
         state.account.position = self._position
         for item_key, item in state.changed.items():
             self._items[account, item_key] = item
@@ -155,7 +163,7 @@ class Attempt(Generic[Caller]):
         self._items, self._created = mark.items, mark.created
 
     def _record(self, account: str, fact: Fact, actor: Actor, command: CommandRef, key: bytes | None) -> None:
-        position = self._position = self._position + 1
+        position = self._position + 1
         line = record(
             fact,
             account=account,
@@ -166,7 +174,7 @@ class Attempt(Generic[Caller]):
             actor=actor,
             command=command,
         )
-        self._hash = line.hash
+        self._position, self._hash = position, line.hash
         self._lines.append(line)
         self._keys.append(key)
 

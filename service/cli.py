@@ -33,6 +33,7 @@ Settings are read from the environment and from .env in the working directory:
   {PREFIX}PARTITIONS      16; fixed when the ledger is created
   {PREFIX}SIGNING_KEY_FILE signs checkpoints; see `credit-ledger key --help`
   {PREFIX}CHECKPOINT_DIR  a directory that keeps every checkpoint
+  {PREFIX}WEBHOOKS        who is sent alerts, a TOML file; see `credit-ledger webhooks --help`
 """
 _EXAMPLE = """
 \b
@@ -48,6 +49,9 @@ _LATE = {
     "projections": Late("How far projections are; build them again.", "service.projection_commands", "projections"),
     "republish": Late("Publish events again.", "service.republishing", "republish_command"),
     "token": Late("Make tokens for HTTP.", "service.token_commands", "token"),
+    "webhooks": Late(
+        "Receivers of alerts: add one, see what was delivered, send it again.", "service.webhooks.command", "webhooks"
+    ),
 }
 
 
@@ -171,6 +175,7 @@ def check_config() -> None:
         load,
         read_access,
         read_catalog,
+        read_receivers,
         read_signing_keys,
         show,
         slips,
@@ -190,7 +195,7 @@ def check_config() -> None:
         rows = [(shown.name, shown.value, shown.source) for shown in show(settings)]
         print_table(("setting", "value", "from"), rows)
         readers = (database_url, read_access) if settings.catalog is None else (database_url, read_catalog, read_access)
-        for read in (*readers, read_signing_keys):
+        for read in (*readers, read_signing_keys, read_receivers):
             attempt(lambda read=read: read(settings))
         if settings.catalog is None:
             click.echo(f"note: {PREFIX}CATALOG is not set; the catalog in force in the database will be used", err=True)

@@ -1,4 +1,4 @@
-"""Delivery: the process that holds the lease publishes the log and takes durable commands; the others stand by.
+"""Delivery: the process that holds the lease publishes the log and alerts and takes durable commands; the others stand by.
 
 When a process stops, it takes no more commands first, lets the writers finish, publishes what they wrote, and gives the
 lease up, so that another one goes on at once.
@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from events.instants import moment
+from service.alert_publisher import AlertPublisher
 from service.bus.durable import DurableBus
 from service.bus.jetstream import StreamAway
 from service.ending import ended
 from service.leading import Lead
 from service.publisher import Publisher
 from service.store.publishing import Lease
-from service.telemetry.metrics import Metrics
+from service.telemetry.metrics import Family, Metrics, Value
 
 LAST_SECONDS_MAX = 2.0
 
@@ -27,10 +29,11 @@ _log = logging.getLogger(__name__)
 class Delivery:
     """Runs a publisher and the taking of durable commands, from `start` to `stop_intake` and `stop`."""
 
-    def __init__(self, lead: Lead, bus: DurableBus, publisher: Publisher) -> None:
+    def __init__(self, lead: Lead, bus: DurableBus, publisher: Publisher, alerts: AlertPublisher | None = None) -> None:
         self._lead = lead
         self._bus = bus
         self.publisher = publisher
+        self._alerts = alerts
         self._takes = True
         self._taking: asyncio.Task[None] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -68,20 +71,7 @@ class Delivery:
 
     def measure(self, metrics: Metrics) -> None:
         """Add what there is to know about publishing and durable commands; positions and lags of the one that leads."""
-        gauges = {
-            name: metrics.number("gauge", f"credit_ledger_{name}", about)
-            for name, about in (
-                ("delivery_leading", "1 in the process that publishes events and takes durable commands."),
-                ("publisher_lag_events", "Events that are not in the stream yet."),
-                (
-                    "publisher_lag_seconds",
-                    "For how long the first event that is not in the stream yet has been in the log.",
-                ),
-                ("submissions_backlog", "Durable commands in the stream that have no outcome yet."),
-                ("submissions_at_work", "Durable commands that are being worked on."),
-                ("submissions_oldest_seconds", "For how long the first durable command has been waiting."),
-            )
-        }
+        gauges = _gauges(metrics)
         position = metrics.number(
             "gauge",
             "credit_ledger_published_position",
@@ -114,12 +104,8 @@ class Delivery:
                 return
             for partition, at in enumerate(self.publisher.positions or ()):
                 position.labels(str(partition)).value = at
-            if self.publisher.alarm is not None:
-                alarms.labels(self.publisher.alarm[0]).value = 1
-            if self._bus.submissions.alarm is not None:
-                alarms.labels("commands_not_taken").value = 1
-            if self._bus.submissions.unstored:
-                alarms.labels("outcomes_not_stored").value = 1
+            for code in self._wrong():
+                alarms.labels(code).value = 1
             gauges["submissions_at_work"].labels().value = self._bus.submissions.at_work
             try:
                 count, oldest = await self._bus.submissions.waiting()
@@ -134,6 +120,17 @@ class Delivery:
                 gauges["publisher_lag_seconds"].labels().value = _age(None if lag[1] is None else moment(lag[1]))
 
         metrics.probe(show)
+        if self._alerts is not None:
+            self._alerts.measure(metrics)
+
+    def _wrong(self) -> Iterator[str]:
+        """Yield the codes of what is wrong."""
+        if self.publisher.alarm is not None:
+            yield self.publisher.alarm[0]
+        if self._bus.submissions.alarm is not None:
+            yield "commands_not_taken"
+        if self._bus.submissions.unstored:
+            yield "outcomes_not_stored"
 
     async def _work(self, lease: Lease) -> None:
         """Publish and take commands until cancelled, or until one of the two fails."""
@@ -141,6 +138,7 @@ class Delivery:
         self._taking = asyncio.create_task(self._bus.submissions.run(lease.epoch, self._may_work))
         if not self._takes:
             self._taking.cancel()
+        telling = [] if self._alerts is None else [asyncio.create_task(self._alerts.run(self._may_work))]
         try:
             await asyncio.wait({publishing, self._taking}, return_when=asyncio.FIRST_COMPLETED)
             if not self._takes:
@@ -149,7 +147,7 @@ class Delivery:
                 if task.done() and not task.cancelled():
                     task.result()
         finally:
-            await ended([publishing, self._taking])
+            await ended([publishing, self._taking, *telling])
 
     def _may_work(self) -> bool:
         return self._lead.is_held
@@ -157,3 +155,20 @@ class Delivery:
 
 def _age(since: datetime | None) -> float:
     return 0.0 if since is None else max(0.0, (datetime.now(UTC) - since).total_seconds())
+
+
+def _gauges(metrics: Metrics) -> dict[str, Family[Value]]:
+    return {
+        name: metrics.number("gauge", f"credit_ledger_{name}", about)
+        for name, about in (
+            ("delivery_leading", "1 in the process that publishes events and takes durable commands."),
+            ("publisher_lag_events", "Events that are not in the stream yet."),
+            (
+                "publisher_lag_seconds",
+                "For how long the first event that is not in the stream yet has been in the log.",
+            ),
+            ("submissions_backlog", "Durable commands in the stream that have no outcome yet."),
+            ("submissions_at_work", "Durable commands that are being worked on."),
+            ("submissions_oldest_seconds", "For how long the first durable command has been waiting."),
+        )
+    }

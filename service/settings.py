@@ -26,6 +26,7 @@ from service import PREFIX
 from service.access import Access, InvalidTokens, is_loopback
 from service.checkpoints.keys import InvalidKey, SigningKey, read_keys
 from service.correctable import Correctable
+from service.webhooks.receivers import InvalidWebhooks, Receiver, parse_receivers
 
 ENV_FILE = Path(".env")
 CATALOGS = Path(__file__).with_name("catalogs")
@@ -107,6 +108,7 @@ class Settings(BaseSettings):
     partitions: Annotated[int, Field(ge=1, le=1024)] = 16
     signing_key_file: ExistingFile | None = None
     checkpoint_dir: Path | None = None
+    webhooks: ExistingFile | None = None
 
     @model_validator(mode="after")
     def _auth_fits(self) -> Self:
@@ -194,6 +196,18 @@ def read_signing_keys(settings: Settings) -> tuple[SigningKey, ...]:
         return read_keys(settings.signing_key_file)
     except (InvalidKey, OSError, UnicodeDecodeError) as error:
         raise InvalidSettings(f"{settings.signing_key_file} cannot be used: {error}") from None
+
+
+def read_receivers(settings: Settings) -> tuple[Receiver, ...]:
+    """Return the receivers of webhooks, none when no file is set; raises InvalidSettings."""
+    if settings.webhooks is None:
+        return ()
+    try:
+        return parse_receivers(settings.webhooks.read_text(encoding="utf-8"))
+    except InvalidWebhooks as error:
+        raise InvalidSettings(*(f"{settings.webhooks}: {problem}" for problem in error.problems)) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidSettings(f"{settings.webhooks} cannot be read: {error}") from None
 
 
 class Shown(NamedTuple):

@@ -61,3 +61,10 @@ async def test_the_log_is_verified_as_the_page_says(tmp_path: Path, database_url
     assert digest == prev_hash
     assert printed.count("\nsound: ") == 2
     assert (tmp_path / "signing.pub").read_text() in printed
+
+
+async def test_alerts_are_received_as_the_page_says(tmp_path: Path, database_url: str) -> None:
+    settings = {"LEDGER_DATABASE_URL": database_url, "LEDGER_AUTH": "off"}
+    printed = run_page("receive-alerts.md", tmp_path, **settings)
+    assert "the settings are good" in printed
+    assert "0 deliveries are to be made again" in printed

@@ -35,6 +35,7 @@ async def test_projections_are_told_built_again_and_verified(tmp_path: Path, dat
     status = credit_ledger(tmp_path, "projections", "status", **settings)
     assert [line.split()[:2] for line in status.stdout.splitlines() if " read " in line] == [
         ["accounts", "2"],
+        ["alerts", "2"],
         ["finance", "2"],
         ["history", "2"],
         ["usage", "3"],

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from service.access import Access
+from service.bus.alert_stream import AlertStream
 from service.bus.backlog import Backlog
 from service.bus.connection import Connection, LastingClient
 from service.bus.event_stream import EventStream
@@ -31,6 +32,7 @@ class DurableBus:
     ) -> None:
         self.events = EventStream(prefix)
         self.backlog = Backlog(prefix)
+        self.alerts = AlertStream(prefix)
         self.submissions = Submissions(gateway=gateway, access=access, prefix=prefix, healthy=healthy)
         self._connection = Connection(url, attach=self._attach, credentials=credentials, name="credit-ledger-streams")
 
@@ -48,5 +50,6 @@ class DurableBus:
 
     async def _attach(self, client: LastingClient) -> None:
         await self.events.attach(client)
+        await self.alerts.attach(client)
         await self.submissions.attach(client)
         await self.backlog.attach(client)

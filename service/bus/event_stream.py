@@ -21,7 +21,7 @@ from nats.errors import Error
 
 from service.bus.connection import subscribe
 from service.bus.jetstream import NO_MESSAGE, WRONG_MESSAGE_ID, WRONG_SEQUENCE, ApiError, StreamAway, api
-from service.bus.streams import StreamUnusable, ensure, events_spec
+from service.bus.streams import Spec, StreamUnusable, ensure, events_spec
 from service.cloud_events import CONTENT_TYPE, Message
 
 WINDOW_SECONDS_MAX = 5.0
@@ -89,9 +89,9 @@ class _Window:
 class EventStream:
     """The stream of one ledger's events. Every method raises StreamAway when it cannot be reached."""
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, spec: Spec | None = None) -> None:
         self._prefix = prefix
-        self._spec = events_spec(prefix)
+        self._spec = spec or events_spec(prefix)
         self._client: Client | None = None
         self._inbox = ""
         self._number = 0

@@ -82,15 +82,10 @@ def _of_caller(caller: Principal, prefix: str) -> tuple[list[str], list[str]]:
     publish += _reading(stream_name(prefix, "RESULTS"), name)
     subscribe = [f"_INBOX_{name}.>", f"{prefix}.result.{name}.>"]
     if caller.may("audit"):  # the log is for who may read it over HTTP too
-        events = stream_name(prefix, "EVENTS")
-        publish += [
-            *_reading(events, name),
-            *(".".join(("$JS.API.CONSUMER.CREATE", events, name, *rest)) for rest in ((), (">",))),
-            f"$JS.API.CONSUMER.DELETE.{events}.{name}",
-            f"$JS.API.STREAM.INFO.{events}",
-        ]
+        publish += _following(stream_name(prefix, "EVENTS"), name)
         subscribe.append(f"{prefix}.events.>")
     if caller.may("admin:read"):
+        publish += _following(stream_name(prefix, "ALERTS"), name)
         subscribe.append(f"{prefix}.alerts.>")
     return publish, subscribe
 
@@ -101,6 +96,16 @@ def _reading(stream: str, consumer: str) -> list[str]:
         f"$JS.API.CONSUMER.INFO.{stream}.{consumer}",
         f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}",
         f"$JS.ACK.{stream}.{consumer}.>",
+    ]
+
+
+def _following(stream: str, consumer: str) -> list[str]:
+    """Return the subjects by which a caller makes a consumer of a stream, reads it and lets go of it."""
+    return [
+        *_reading(stream, consumer),
+        *(".".join(("$JS.API.CONSUMER.CREATE", stream, consumer, *rest)) for rest in ((), (">",))),
+        f"$JS.API.CONSUMER.DELETE.{stream}.{consumer}",
+        f"$JS.API.STREAM.INFO.{stream}",
     ]
 
 

@@ -4,6 +4,7 @@
     <PREFIX>_COMMANDS   durable commands that wait; a command leaves when it is acknowledged, a full stream takes no more
     <PREFIX>_RESULTS    their outcomes; the oldest go first
     <PREFIX>_DEAD       what could not be read; the oldest go first
+    <PREFIX>_ALERTS     alerts; the oldest go first
 
 With the prefix `credits` they are CREDITS_EVENTS and so on. A stream that exists is never changed: an operator may have
 given it more replicas, another limit or more subjects, and a limit that shrinks deletes messages. What differs is
@@ -65,13 +66,23 @@ class Spec:
 
 
 def stream_name(prefix: str, what: str) -> str:
-    """Return the name of a stream; `what` is EVENTS, COMMANDS, RESULTS or DEAD."""
+    """Return the name of a stream; `what` is EVENTS, COMMANDS, RESULTS, DEAD or ALERTS."""
     return f"{prefix.upper().replace('.', '_')}_{what}"
 
 
 def events_spec(prefix: str) -> Spec:
     """Return how the stream of events is made."""
     return Spec(stream_name(prefix, "EVENTS"), (f"{prefix}.events.>",))
+
+
+def alerts_spec(prefix: str) -> Spec:
+    """Return how the stream of alerts is made."""
+    return Spec(
+        stream_name(prefix, "ALERTS"),
+        (f"{prefix}.alerts.>",),
+        bytes_max=256 * 1024 * 1024,
+        age_seconds_max=30 * DAY_SECONDS,
+    )
 
 
 def command_specs(prefix: str) -> tuple[Spec, Spec, Spec]:

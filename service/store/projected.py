@@ -15,8 +15,9 @@ import asyncpg
 from events.holds import Consumption, Hold
 from events.instants import moment
 from events.recorded import ConsumedEvent, Event, decode
-from projections import accounts, finance, history, usage
+from projections import accounts, alerts, finance, history, usage
 from service.snapshots import decode_item
+from service.store import raising
 from service.store.statements import statements
 
 _SQL = statements("projecting.sql")
@@ -151,6 +152,7 @@ PROJECTIONS: dict[str, Projection] = {
                 (FINANCE["remove"], FINANCE["remove_grants"]),
             ),
             (accounts.NAME, accounts.VERSION, _apply_accounts, ACCOUNTS["digest"], (ACCOUNTS["remove"],)),
+            (*(alerts.NAME, alerts.VERSION, raising.apply), raising.ALERTS["digest"], (raising.ALERTS["remove"],)),
         ),
     )
 }

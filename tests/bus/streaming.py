@@ -17,6 +17,7 @@ from nats.js.client import JetStreamContext
 from events.catalog import parse_catalog
 from events.recorded import Actor
 from service.access import Access
+from service.alert_publisher import AlertPublisher
 from service.bus.durable import DurableBus
 from service.cloud_events import source_of
 from service.delivery import Delivery
@@ -28,6 +29,7 @@ from service.publisher import Publisher
 from service.reads import Reads
 from service.settings import CATALOGS
 from service.store.log import Log
+from service.store.outgoing import Outgoing
 from service.store.publishing import Outbox
 from tests.servers import eventually
 
@@ -144,7 +146,8 @@ async def delivering(
     outbox = Outbox(log)
     publisher = Publisher(outbox, bus.events, prefix=prefix, source=source_of(ledger.id), partitions=ledger.partitions)
     ledger.followers.append(publisher.note)
-    delivery = Delivery(Lead(outbox, new_id()), bus, publisher)
+    alerts = AlertPublisher(Outgoing(log), bus.alerts, prefix=prefix, source=source_of(ledger.id), poll_seconds=0.02)
+    delivery = Delivery(Lead(outbox, new_id()), bus, publisher, alerts)
     reads.submitted = delivery.submitted
     client = await nats.connect(nats_url, reconnect_time_wait=0, max_reconnect_attempts=-1, error_cb=_ignore)
     if start:

@@ -8,7 +8,7 @@ from itertools import pairwise
 from events.account import ZERO, State
 from events.facts import Consumed, Figures, Refunded
 from events.recorded import ConsumedEvent, Event
-from projections import accounts, finance, history, usage
+from projections import accounts, alerts, finance, history, usage
 from projections.admin_audit import action_of, audit_entry
 from projections.finance import Movements, Origin
 from projections.statement import movement_of
@@ -25,6 +25,7 @@ def check_projections(events: Sequence[Event], state: State) -> None:
     _check_usage(events)
     _check_effective(events)
     _check_accounts(events, state)
+    _check_alerts(events, state)
     for event in events:
         terms = history.terms(event)
         assert len(terms) == len(set(terms)) and f"kind/{event.kind}" in terms
@@ -114,3 +115,28 @@ def _check_accounts(events: Sequence[Event], state: State) -> None:
         account.status,
         account.opened_at,
     )
+
+
+def _check_alerts(events: Sequence[Event], state: State) -> None:
+    """Capacities are counted as the account counts them; no alert comes twice without its opposite; batches may be of any size."""
+    known: dict[str, alerts.Watched] = {}
+    whole = alerts.fold(known, events, None)
+    watched = known[state.account.id]
+    assert watched.used == {name: used for name, used in state.account.occupied.items() if used}
+    assert watched.limits == state.account.capacity
+    told: dict[str, str] = {}
+    for raised in whole.raised:
+        unit, kind = raised.alert.unit, raised.alert.kind
+        if unit is not None:
+            allowed = {"recovered": {"low_balance", "exhausted"}, "low_balance": {"", "recovered"}}
+            assert told.get(unit, "") in allowed.get(kind, {"", "recovered", "low_balance"})
+            told[unit] = kind
+    for unit, figures in state.account.figures.items():
+        if watched.units.get(unit, alerts.Unit()).level not in {"unknown", "exhausted"}:
+            assert figures.available > 0
+    pieces: dict[str, alerts.Watched] = {}
+    folded = [
+        alerts.fold(pieces, events[at : at + HALF], next(iter(events[at + HALF :]), None))
+        for at in range(0, len(events), HALF)
+    ]
+    assert (pieces, [each for piece in folded for each in piece.raised]) == (known, whole.raised)

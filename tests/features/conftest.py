@@ -129,8 +129,10 @@ class Service:
 
 
 @asynccontextmanager
-async def serving(catalog: Path, database_url: str, nats_url: str, port: int, prefix: str) -> AsyncIterator[Service]:
-    """Run `credit-ledger serve` until the end of the block."""
+async def serving(
+    catalog: Path, database_url: str, nats_url: str, port: int, prefix: str, **settings: str
+) -> AsyncIterator[Service]:
+    """Run `credit-ledger serve` until the end of the block; further settings are given without their prefix."""
     environment = {
         **os.environ,
         "LEDGER_DATABASE_URL": database_url,
@@ -139,6 +141,7 @@ async def serving(catalog: Path, database_url: str, nats_url: str, port: int, pr
         "LEDGER_HTTP_PORT": str(port),
         "LEDGER_AUTH": "off",
         "LEDGER_SUBJECT_PREFIX": prefix,
+        **{f"LEDGER_{name}": value for name, value in settings.items()},
     }
     program = Path(sys.executable).with_name("credit-ledger")
     process = await asyncio.create_subprocess_exec(program, "serve", env=environment)
