@@ -94,4 +94,6 @@ ROUTES: tuple[Route, ...] = (
     _operation("/readyz", "readiness"),
     _operation("/metrics", "metrics"),
     _operation("/asyncapi.json", "asyncapi"),
+    _operation("/openapi.json", "openapi"),
+    _operation("/docs", "docs"),
 )

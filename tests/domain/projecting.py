@@ -148,7 +148,9 @@ def _check_holds(events: Sequence[Event], state: State) -> None:
     }
     middle = len(events) // HALF
     first, second = holds.fold(events[:middle], sources), holds.fold(events[middle:], sources)
-    for whole, parts in zip(folded[:3], zip(first[:3], second[:3], strict=True), strict=True):
+    for name in ("made", "settled", "expired"):
+        whole: dict[object, tuple[int, ...]] = getattr(folded, name)
+        parts: list[dict[object, tuple[int, ...]]] = [getattr(first, name), getattr(second, name)]
         for key, row in whole.items():
             both = [part[key] for part in parts if key in part]
             assert tuple(row) == tuple(map(sum, zip(*both, strict=True))), "batches may be of any size"
