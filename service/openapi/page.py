@@ -125,8 +125,7 @@ def _type(schema: Schema) -> str:
         return f"<code>{escape(json.dumps(schema['const']))}</code>"
     kind = schema.get("type", "any")
     if kind == "array":
-        items = schema.get("items")
-        return f"list of {_type(items)}" if isinstance(items, dict) else "list"
+        return f"list of {_type(schema['items'])}" if isinstance(schema.get("items"), dict) else "list"
     if kind == "object" and isinstance(schema.get("additionalProperties"), dict):
         return f"object of {_type(schema['additionalProperties'])}"
     bounds = [
