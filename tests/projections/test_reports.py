@@ -9,12 +9,13 @@ import pytest
 
 from events.catalog import parse_catalog
 from events.facts import Consumed, Reserved
-from events.instants import moment
+from events.instants import Instant, moment
 from events.recorded import Event, ReservedEvent
 from projections.holds import percent_of
 from projections.usage import hour_of
 from service.ledger import Ledger
 from service.projection_commands import rebuild
+from service.ranges import LAST, Edge, hour_after, whole_hours
 from service.reads import Reads
 from service.store.log import Log
 from tests.projections.test_agreement import asked, every_event
@@ -150,6 +151,13 @@ def _check_leaks(leaks: Any, within: Sequence[Event], events: Sequence[Event]) -
         )
         assert all(row["unsettled"] == row["expired"] - row["settled_late"] for row in rows)
     assert {row["actor"] for row in leaks["operations"]} <= {"tests"}
+
+
+def test_the_last_hour_that_there_is_ends_with_the_last_instant() -> None:
+    late = Instant("9999-12-31T23:30:00.000000Z")
+    assert hour_after(Instant(hour_of(late))) == LAST
+    assert whole_hours(late, None).edges == (Edge(late, LAST),)
+    assert whole_hours(late, LAST).edges == (Edge(late, LAST),)
 
 
 @pytest.mark.parametrize("told", [1], indirect=True)
