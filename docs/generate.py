@@ -25,6 +25,7 @@ from events import commands, errors, facts
 from events.recorded import TYPE_OF
 from service import access, asyncapi, body, gateway, lists, outages
 from service.http.routes import ROUTES
+from service.openapi import document as openapi
 from service.settings import PREFIX, Settings, UpSettings
 
 FOLDER = Path(__file__).parent / "reference"
@@ -202,6 +203,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "configuration.md": configuration_page,
     "semantics.md": semantics_page,
     "asyncapi.json": lambda: asyncapi.document().decode(),
+    "openapi.json": lambda: openapi.document().decode(),
     **{f"events/{name}.v1.json": partial(_schema_page, name) for name in TYPE_OF.values()},
 }
 

@@ -57,9 +57,9 @@ COMMAND_SCOPES: Mapping[str, Scope] = {
 
 _OF_ONE = (
     *("account", "balance", "quota", "check", "quote", "outcome", "catalog"),
-    *("reservations", "grants", "consumptions", "transactions", "explain", "statement", "usage"),
+    *("reservations", "grants", "consumptions", "transactions", "explain", "statement", "usage", "forecast"),
 )
-_OF_ADMINS = ("accounts", "audit", "usage_of_all", "finance_summary")
+_OF_ADMINS = ("accounts", "audit", "usage_of_all", "finance_summary", "reserve_hints", "hold_leaks")
 QUERY_SCOPES: Mapping[str, Scope] = {
     **dict[str, Scope].fromkeys(_OF_ONE, "read"),
     **dict[str, Scope].fromkeys(_OF_ADMINS, "admin:read"),

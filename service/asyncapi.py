@@ -37,7 +37,7 @@ def event_schemas() -> dict[str, dict[str, Any]]:
 def _event_schema(name: str, form: type[Event]) -> dict[str, Any]:
     schema = msgspec.json.schema(form)
     event = schema["$defs"].pop(form.__name__)
-    _add_hash(event)
+    add_hash(event)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"urn:credit-ledger:schema:{name}:v1",
@@ -46,7 +46,8 @@ def _event_schema(name: str, form: type[Event]) -> dict[str, Any]:
     }
 
 
-def _add_hash(event: dict[str, Any]) -> None:
+def add_hash(event: dict[str, Any]) -> None:
+    """Add the hash that answers and CloudEvents have beside the stored line."""
     event["properties"]["hash"] = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
     event["required"] = [*event["required"], "hash"]
 
@@ -157,7 +158,7 @@ def _lifted(schemas: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
 def _cloud_event(name: str, schemas: dict[str, Any]) -> dict[str, Any]:
     form, kinds = _EVENTS[name]
     (data,), definitions = msgspec.json.schema_components([form], ref_template="#/components/schemas/{name}")
-    _add_hash(definitions[form.__name__])
+    add_hash(definitions[form.__name__])
     schemas.update(definitions)
     properties: dict[str, object] = {
         "id": {"type": "string", "description": "<partition>-<position>"},

@@ -21,6 +21,7 @@ Tokens = Annotated[str, Field(pattern=r"\A[0-9]{1,4}-[0-9]{1,18}(,[0-9]{1,4}-[0-
 Bucket = Literal["hour", "day", "month"]
 GroupBy = Annotated[str, Field(pattern=r"\A((operation|actor)(,(operation|actor))?)?\z")]
 Limit = Annotated[int, Field(ge=1, le=500)]
+Days = Annotated[int, Field(ge=1, le=366)]
 Cursor = Annotated[str, Field(min_length=1, max_length=200)]
 Order = Literal["asc", "desc"]
 Text = Annotated[str, Field(min_length=1, max_length=200)]
@@ -228,6 +229,42 @@ class AccountsQuery:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ForecastQuery:
+    """When an account runs out and what expires unused, at the pace of its last days."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    account: Id
+    unit: Name | None = None
+    days: Days = 90
+    pace_days: Days = 30
+    min_token: Token | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReserveHintsQuery:
+    """How what was settled compares with what was reserved, by operation."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    unit: Name | None = None
+    from_: Annotated[When | None, Field(alias="from")] = None
+    to: When | None = None
+    min_token: Tokens | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldLeaksQuery:
+    """Holds that expired unsettled, and open holds without an end that are older than `age_seconds`."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    unit: Name | None = None
+    from_: Annotated[When | None, Field(alias="from")] = None
+    to: When | None = None
+    age_seconds: Annotated[int, Field(ge=0, le=10**9)] = 86_400
+    limit: Limit = 50
+    min_token: Tokens | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogQuery:
     """The catalog in force."""
 
@@ -250,6 +287,9 @@ Query = (
     | UsageOfAllQuery
     | FinanceQuery
     | AccountsQuery
+    | ForecastQuery
+    | ReserveHintsQuery
+    | HoldLeaksQuery
     | CatalogQuery
 )
 
@@ -271,6 +311,9 @@ QUERIES: dict[str, type[Query]] = {
     "usage_of_all": UsageOfAllQuery,
     "finance_summary": FinanceQuery,
     "accounts": AccountsQuery,
+    "forecast": ForecastQuery,
+    "reserve_hints": ReserveHintsQuery,
+    "hold_leaks": HoldLeaksQuery,
     "catalog": CatalogQuery,
 }
 

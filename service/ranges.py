@@ -61,8 +61,8 @@ def too_many() -> InvalidRequest:
 
 
 def hour_after(hour: Instant) -> Instant:
-    """Return the instant at which the next hour begins."""
-    return plus(hour, seconds=HOUR_SECONDS)
+    """Return the instant at which the next hour begins; the last hour that there is ends with the last instant."""
+    return LAST if hour_of(hour) == hour_of(LAST) else plus(hour, seconds=HOUR_SECONDS)
 
 
 def _next_hour(at: Instant) -> Instant:

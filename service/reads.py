@@ -24,7 +24,7 @@ from events.instants import Instant
 from events.plans import capacity_limits
 from events.quoting import quote
 from events.recorded import decode
-from projections import accounts, finance, usage
+from projections import accounts, finance, holds, usage
 from projections.balance import account_balance, account_view, quota_view
 from projections.outcome import answer
 from projections.quote import catalog_view, quote_view, verdict_view
@@ -44,16 +44,20 @@ from service.queries import (
     CheckQuery,
     ExplainQuery,
     FinanceQuery,
+    ForecastQuery,
+    HoldLeaksQuery,
     ListQuery,
     OutcomeQuery,
     Query,
     QuotaQuery,
     QuoteQuery,
+    ReserveHintsQuery,
     StatementQuery,
     TransactionsQuery,
     UsageOfAllQuery,
     UsageQuery,
 )
+from service.reports import Reports
 from service.snapshots import decode_item
 from service.statement import Statements
 from service.store.views import Views
@@ -79,6 +83,7 @@ class Reads:
         self._statements = Statements(ledger.log)
         self._summaries = Summaries(ledger.log)
         self._accounts = AccountList(ledger.log)
+        self._reports = Reports(ledger.log)
         self._views = Views(ledger.log)
         self.submitted: Callable[[str, str], Awaitable[bool]] = _nowhere
         """Says whether a durable command with this account and key waits in a stream."""
@@ -123,7 +128,9 @@ class Reads:
                 self._require_unit(query.unit, (await self.state(query.account)).account)
                 await self._reach_view(usage.NAME, query.min_token, account=query.account)
                 return 200, await self._summaries.usage(query, self._ledger.partition(query.account))
-            case UsageOfAllQuery() | FinanceQuery() | AccountsQuery():
+            case ForecastQuery():
+                return 200, await self._forecast(query)
+            case UsageOfAllQuery() | FinanceQuery() | AccountsQuery() | ReserveHintsQuery() | HoldLeaksQuery():
                 return 200, await self._of_all(query, prefixes)
             case _:
                 assert_never(query)
@@ -134,18 +141,35 @@ class Reads:
             raise InvalidRequest.at("unit", f"the catalog has no unit {unit}")
 
     async def _of_all(
-        self, query: UsageOfAllQuery | FinanceQuery | AccountsQuery, prefixes: Sequence[str] | None
+        self,
+        query: UsageOfAllQuery | FinanceQuery | AccountsQuery | ReserveHintsQuery | HoldLeaksQuery,
+        prefixes: Sequence[str] | None,
     ) -> View:
         if isinstance(query, UsageOfAllQuery):
             await self._reach_view(usage.NAME, query.min_token)
             return await self._summaries.usage_of_all(query, prefixes)
+        if isinstance(query, AccountsQuery):
+            await self._reach_view(accounts.NAME, query.min_token)
+            return await self._accounts.page(query, prefixes, self._listed)
+        if prefixes is not None:
+            raise Forbidden("the token reaches some accounts only, and this adds up all", scope="admin:read")
         if isinstance(query, FinanceQuery):
-            if prefixes is not None:
-                raise Forbidden("the token reaches some accounts only, and finance adds up all", scope="admin:read")
             await self._reach_view(finance.NAME, query.min_token)
             return await self._summaries.finance(query)
-        await self._reach_view(accounts.NAME, query.min_token)
-        return await self._accounts.page(query, prefixes, self._listed)
+        await self._reach_view(holds.NAME, query.min_token)
+        if isinstance(query, ReserveHintsQuery):
+            return await self._reports.reserve_hints(query)
+        return await self._reports.hold_leaks(query, self._ledger.clock())
+
+    async def _forecast(self, query: ForecastQuery) -> View:
+        await self._reach_view(usage.NAME, query.min_token, account=query.account)
+        now = self._ledger.clock()
+        state = await self.state(query.account, now)
+        self._require_unit(query.unit, state.account)
+        partition = self._ledger.partition(query.account)
+        return await self._reports.forecast(
+            query, state=state, partition=partition, now=now, catalog=self._catalog, history=self._ledger.history
+        )
 
     async def _listed(self, ids: Sequence[str]) -> list[View]:
         """Return accounts as they are now."""

@@ -38,5 +38,6 @@ async def test_projections_are_told_built_again_and_verified(tmp_path: Path, dat
         ["alerts", "2"],
         ["finance", "2"],
         ["history", "2"],
+        ["holds", "2"],
         ["usage", "3"],
     ]

@@ -92,6 +92,15 @@ def text(body: str, content_type: str) -> web.Response:
     return web.Response(body=body.encode(), headers={**_COMMON, "Content-Type": content_type})
 
 
+def html(body: str, policy: str) -> web.Response:
+    """Return a page; `policy` says what it may load."""
+    response = text(body, "text/html; charset=utf-8")
+    response.headers["Content-Security-Policy"] = policy
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Referrer-Policy"] = "no-referrer"
+    return response
+
+
 def allowing(response: web.Response, methods: str) -> web.Response:
     """Return the response with the methods that the path takes."""
     response.headers["Allow"] = methods

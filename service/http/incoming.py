@@ -25,7 +25,7 @@ PARAMETERS_MAX = 32
 IDEMPOTENCY_KEY = istr("Idempotency-Key")
 ON_BEHALF_OF = istr("On-Behalf-Of")
 
-_INTEGERS = frozenset({"quantity", "amount", "limit", "partition", "after"})
+_INTEGERS = frozenset({"quantity", "amount", "limit", "partition", "after", "days", "pace_days", "age_seconds"})
 _INTEGER_DIGITS_MAX = 18
 _BOOLEANS = {"true": True, "false": False}
 

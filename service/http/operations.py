@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import orjson
 from aiohttp import web
 
-from service.asyncapi import document
-from service.http.answers import answer, text
+from service import asyncapi as asyncapi_document
+from service.http.answers import answer, html, text
 from service.http.endpoints import Serve
+from service.openapi import document as openapi_document
+from service.openapi.page import POLICY, page
 from service.replies import Reply, problem
 from service.store.feed import Feed
 from service.telemetry.health import Health
@@ -43,6 +47,20 @@ def operations(feed: Feed, health: Health, metrics: Metrics) -> dict[str, Serve]
         return text(await metrics.exposition(), CONTENT_TYPE)
 
     async def asyncapi(_request: web.BaseRequest, _path: dict[str, str]) -> web.StreamResponse:
-        return answer(Reply(200, document()))
+        return answer(Reply(200, asyncapi_document.document()))
 
-    return {"health": alive, "readiness": ready, "metrics": measures, "asyncapi": asyncapi}
+    async def openapi(_request: web.BaseRequest, _path: dict[str, str]) -> web.StreamResponse:
+        # Made at the first request, which takes a fifth of a second.
+        return answer(Reply(200, await asyncio.to_thread(openapi_document.document)))
+
+    async def docs(_request: web.BaseRequest, _path: dict[str, str]) -> web.StreamResponse:
+        return html(await asyncio.to_thread(page), POLICY)
+
+    return {
+        "health": alive,
+        "readiness": ready,
+        "metrics": measures,
+        "asyncapi": asyncapi,
+        "openapi": openapi,
+        "docs": docs,
+    }

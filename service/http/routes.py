@@ -81,6 +81,9 @@ ROUTES: tuple[Route, ...] = (
     _query(_ACCOUNT + "/commands/{idempotency_key}", "outcome"),
     _query("/v1/usage", "usage_of_all"),
     _query("/v1/finance/summary", "finance_summary"),
+    _query(_ACCOUNT + "/forecast", "forecast"),
+    _query("/v1/reports/reserve-hints", "reserve_hints"),
+    _query("/v1/reports/hold-leaks", "hold_leaks"),
     _query("/v1/catalog", "catalog"),
     _query_body("/v1/quote", "quote"),
     Route("GET", "/v1/events", "events", "events", "audit"),
@@ -91,4 +94,6 @@ ROUTES: tuple[Route, ...] = (
     _operation("/readyz", "readiness"),
     _operation("/metrics", "metrics"),
     _operation("/asyncapi.json", "asyncapi"),
+    _operation("/openapi.json", "openapi"),
+    _operation("/docs", "docs"),
 )

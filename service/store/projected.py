@@ -11,11 +11,12 @@ from itertools import starmap
 from typing import TYPE_CHECKING, NamedTuple
 
 import asyncpg
+import orjson
 
 from events.holds import Consumption, Hold
 from events.instants import moment
-from events.recorded import ConsumedEvent, Event, decode
-from projections import accounts, alerts, finance, history, usage
+from events.recorded import ConsumedEvent, Event, ReservedEvent, decode
+from projections import accounts, alerts, finance, history, holds, usage
 from service.snapshots import decode_item
 from service.store import raising
 from service.store.statements import statements
@@ -25,6 +26,7 @@ HISTORY = statements("history.sql", "projections")
 USAGE = statements("usage.sql", "projections")
 FINANCE = statements("finance.sql", "projections")
 ACCOUNTS = statements("accounts.sql", "projections")
+HOLDS = statements("holds.sql", "projections")
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -140,6 +142,64 @@ async def _apply_finance(connection: Connection, batches: Sequence[Batch]) -> No
     await _put(connection, FINANCE["apply"], rows)
 
 
+async def _apply_holds(connection: Connection, batches: Sequence[Batch]) -> None:
+    known = await _reservations(connection, batches)
+    folded = [((batch.partition, batch.generation), holds.fold(batch.events, known)) for batch in batches]
+    for name, rows in (
+        ("apply_made", [[*place, *key, *row] for place, fold in folded for key, row in sorted(fold.made.items())]),
+        (
+            "apply_settled",
+            [[*place, *key, *row] for place, fold in folded for key, row in sorted(fold.settled.items())],
+        ),
+        (
+            "apply_expired",
+            [[*place, *key, *row] for place, fold in folded for key, row in sorted(fold.expired.items())],
+        ),
+    ):
+        await _put(connection, HOLDS[name], rows)
+    begun: list[Sequence[object]] = []
+    changed: list[Sequence[object]] = []
+    ended: list[Sequence[object]] = []
+    for place, fold in folded:
+        for key, hold in fold.endless.items():
+            if hold is None:
+                ended.append((*place, *key))
+                continue
+            occupies = orjson.dumps(hold.occupies, option=orjson.OPT_SORT_KEYS).decode()
+            if hold.created_at is None:
+                changed.append((*place, *key, occupies))
+            else:
+                begun.append((*place, *key, hold.operation, hold.actor, occupies, hold.created_at))
+    for name, rows in (("apply_endless", begun), ("apply_occupies", changed), ("apply_ended", ended)):
+        await _put(connection, HOLDS[name], rows)
+
+
+async def _reservations(connection: Connection, batches: Sequence[Batch]) -> holds.Sources:
+    """Return the events that made the holds that must be known: from these batches, else from the log."""
+    found: dict[holds.Id, ReservedEvent] = {}
+    missing: dict[tuple[int, str, str], None] = {}
+    for batch in batches:
+        wanted = holds.needed(batch.events)
+        _keep_reserved(batch.events, wanted, found)
+        missing.update({(batch.partition, *key): None for key in wanted if key not in found})
+    if missing:
+        for row in await connection.fetch(_SQL["work"], *zip(*missing, strict=True)):
+            item = decode_item(row["state"])
+            if isinstance(item, Hold):
+                at = moment(item.created_at)
+                lines = await connection.fetch(_SQL["lines_recorded_at"], row["partition"], row["account"], at)
+                _keep_reserved([decode(line["line"]) for line in lines], {(row["account"], item.id): None}, found)
+    return found
+
+
+def _keep_reserved(events: Sequence[Event], wanted: dict[holds.Id, None], found: dict[holds.Id, ReservedEvent]) -> None:
+    for event in events if wanted else ():
+        if isinstance(event, ReservedEvent) and event.kind == "hold":
+            key = (event.account, event.data.reservation_id)
+            if key in wanted:
+                found[key] = event
+
+
 PROJECTIONS: dict[str, Projection] = {
     projection.name: projection
     for projection in starmap(
@@ -153,6 +213,10 @@ PROJECTIONS: dict[str, Projection] = {
             ),
             (accounts.NAME, accounts.VERSION, _apply_accounts, ACCOUNTS["digest"], (ACCOUNTS["remove"],)),
             (*(alerts.NAME, alerts.VERSION, raising.apply), raising.ALERTS["digest"], (raising.ALERTS["remove"],)),
+            (
+                *(holds.NAME, holds.VERSION, _apply_holds, HOLDS["digest"]),
+                tuple(HOLDS[f"remove_{table}"] for table in ("made", "settled", "expired", "endless")),
+            ),
         ),
     )
 }

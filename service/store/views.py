@@ -107,6 +107,10 @@ class Snapshot:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
+    async def fetch(self, statement: str, *values: object) -> Sequence[Any]:
+        """Return the rows of a statement, for those who read a projection of their own."""
+        return await self._connection.fetch(statement, *values)
+
     async def checkpoints(self, name: str) -> dict[int, int]:
         """Return how far a projection is in each partition."""
         rows = await self._connection.fetch(_VIEWS["checkpoints"], name)

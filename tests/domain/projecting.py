@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from events.account import ZERO, State
-from events.facts import Consumed, Figures, Refunded
-from events.recorded import ConsumedEvent, Event
-from projections import accounts, alerts, finance, history, usage
+from events.facts import Consumed, Figures, Refunded, Reserved
+from events.holds import Hold
+from events.recorded import ConsumedEvent, Event, ReservedEvent
+from projections import accounts, alerts, finance, history, holds, usage
 from projections.admin_audit import action_of, audit_entry
 from projections.finance import Movements, Origin
 from projections.statement import movement_of
@@ -26,6 +27,7 @@ def check_projections(events: Sequence[Event], state: State) -> None:
     _check_effective(events)
     _check_accounts(events, state)
     _check_alerts(events, state)
+    _check_holds(events, state)
     for event in events:
         terms = history.terms(event)
         assert len(terms) == len(set(terms)) and f"kind/{event.kind}" in terms
@@ -140,3 +142,41 @@ def _check_alerts(events: Sequence[Event], state: State) -> None:
         for at in range(0, len(events), HALF)
     ]
     assert (pieces, [each for piece in folded for each in piece.raised]) == (known, whole.raised)
+
+
+def _check_holds(events: Sequence[Event], state: State) -> None:
+    """What the holds came to is what the account knows of them."""
+    sources = {
+        (event.account, event.data.reservation_id): event
+        for event in events
+        if isinstance(event, ReservedEvent) and event.kind == "hold"
+    }
+    assert holds.needed(events).keys() <= sources.keys()
+    folded = holds.fold(events, sources)
+    known = [item for item in {**state.known, **state.changed}.values() if isinstance(item, Hold)]
+    made = [event.data for event in events if isinstance(event.data, Reserved) and event.kind == "hold"]
+    assert sum(row.holds for row in folded.made.values()) == sum(len(data.lines) or 1 for data in made)
+    assert sum(row.amount for row in folded.made.values()) == sum(data.amount for data in made)
+    settled = [hold for hold in known if hold.state in holds.SETTLED]
+    assert sum(row.reserved for row in folded.settled.values()) == sum(hold.amount for hold in settled)
+    compared = [hold for hold in settled if all(line.amount for line in hold.lines)]
+    if len(compared) == len([hold for hold in settled if hold.amount]):
+        assert sum(row.actual for row in folded.settled.values()) == sum(h.charged + h.unfunded for h in compared)
+    back = [event.data for event in events if isinstance(event.data, Refunded) and event.kind == "hold_expired"]
+    assert sum(row.amount for row in folded.expired.values()) == sum(data.amount for data in back)
+    late = [hold for hold in known if hold.state == "settled_late"]
+    assert sum(row.settled_late for row in folded.expired.values()) == sum(len(hold.lines) for hold in late)
+    endless = {(state.account.id, hold.id): hold.occupies for hold in known if not hold.expires_at}
+    assert {key: row.occupies for key, row in folded.endless.items() if row is not None} == {
+        key: occupies
+        for key, occupies in endless.items()
+        if state.hold(key[1]).state == "open"  # type: ignore[union-attr]
+    }
+    middle = len(events) // HALF
+    first, second = holds.fold(events[:middle], sources), holds.fold(events[middle:], sources)
+    for name in ("made", "settled", "expired"):
+        whole: dict[object, tuple[int, ...]] = getattr(folded, name)
+        parts: list[dict[object, tuple[int, ...]]] = [getattr(first, name), getattr(second, name)]
+        for key, row in whole.items():
+            both = [part[key] for part in parts if key in part]
+            assert tuple(row) == tuple(map(sum, zip(*both, strict=True))), "batches may be of any size"

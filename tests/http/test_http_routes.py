@@ -119,6 +119,7 @@ LIFE = [
     Example(
         ("GET", A + "/usage"), T + "/usage?bucket=hour&group_by=operation,actor", has=("series", "totals", "as_of")
     ),
+    Example(("GET", A + "/forecast"), T + "/forecast", has=("run_out_at", "expiring", "pace", "until")),
     Example(("GET", A + "/audit"), T + "/audit", has=("entries", "next_cursor", "as_of")),
     Example(("GET", A + "/statement"), T + "/statement", has=("opening", "movements", "closing")),
     Example(("GET", "/v1/accounts"), "/v1/accounts?plan=pro&prefix=team", has=("accounts", "next_cursor")),
@@ -139,6 +140,10 @@ LIFE = [
     Example(("GET", "/healthz"), "/healthz", has=("status",)),
     Example(("GET", "/readyz"), "/readyz", has=("status",)),
     Example(("GET", "/metrics"), "/metrics"),
+    Example(("GET", "/v1/reports/reserve-hints"), "/v1/reports/reserve-hints", has=("operations", "as_of")),
+    Example(("GET", "/v1/reports/hold-leaks"), "/v1/reports/hold-leaks", has=("operations", "without_end", "as_of")),
+    Example(("GET", "/openapi.json"), "/openapi.json", has=("openapi", "paths")),
+    Example(("GET", "/docs"), "/docs"),
     Example(("GET", "/asyncapi.json"), "/asyncapi.json", has=("asyncapi", "channels")),
     Example(
         ("POST", "/v1/commands"),
