@@ -16,7 +16,8 @@ import pytest
 from events.instants import Instant
 from events.merkle import leaf_hash, root_of, verify_consistency, verify_inclusion
 from service.app import running
-from service.checkpoints.checkpointer import Checkpointer, last_of_directory
+from service.checkpoints.checkpointer import Checkpointer
+from service.checkpoints.directory import last_of_directory
 from service.checkpoints.keys import InvalidKey, PublicKey, SigningKey, write_key
 from service.checkpoints.note import Checkpoint, InvalidNote, Tree, parse_notes
 from service.checkpoints.trees import Trees
