@@ -29,6 +29,7 @@ from service.checkpoints.checkpointer import Checkpointer
 from service.checkpoints.keys import SigningKey
 from service.checkpoints.note import InvalidNote
 from service.checkpoints.proofs import Proofs
+from service.checkpoints.statements import SignedStatements
 from service.cloud_events import source_of
 from service.correctable import StartError
 from service.database import explained
@@ -103,7 +104,9 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
             ledger = await Ledger.open(log, catalog, history)
             readers = await Log.connect(database_url(settings), connections=READER_CONNECTIONS)
             stack.push_async_callback(readers.close)
-        gateway, feed = Gateway(ledger, Reads(ledger)), Feed(log, ledger.partitions)
+        proofs = Proofs(log, ledger.id, ledger.partitions, [key.public for key in keys]) if keys else None
+        signed = None if proofs is None else SignedStatements(proofs, keys)
+        gateway, feed = Gateway(ledger, Reads(ledger, signed)), Feed(log, ledger.partitions)
         delivery = _delivery(settings, ledger, gateway, access)
         if delivery is not None:
             stack.push_async_callback(delivery.stop)
@@ -150,7 +153,7 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
                 host=settings.http_host,
                 port=port,
                 operations_port=settings.operations_port,
-                proofs=Proofs(log, ledger.id, ledger.partitions, [key.public for key in keys]) if keys else None,
+                proofs=proofs,
             )
 
         bus = None

@@ -24,6 +24,9 @@ POLL_SECONDS = 0.1
 View = dict[str, object]
 
 
+NO_KEY = "this ledger signs no checkpoints: LEDGER_SIGNING_KEY_FILE is not set"
+
+
 class Proofs:
     """Answers about checkpoints; every answer is a JSON object."""
 
@@ -68,7 +71,7 @@ class Proofs:
         except EventNotFound as error:
             raise NotFound(str(error), event=event_id) from None
         partition, position = line.event.partition, line.event.position
-        checkpoint = await self._covering(partition, position)
+        checkpoint = await self.covering(partition, position)
         size, root = checkpoint.trees[partition]
         proof = await self._trees.inclusion(partition, position - 1, size)
         return {
@@ -84,16 +87,24 @@ class Proofs:
             "checkpoint": checkpoint.note(),
         }
 
+    async def proven(self, partition: int, positions: Sequence[int]) -> tuple[Checkpoint, list[list[str]]]:
+        """Return a checkpoint and, for each line by its position, the proof that it has it; raises Unavailable."""
+        checkpoint = await self.covering(partition, max(positions, default=0))
+        indexes = [position - 1 for position in positions]
+        proofs = await self._trees.inclusions(partition, indexes, checkpoint.trees[partition].size)
+        return checkpoint, [[b64encode(step).decode() for step in proof] for proof in proofs]
+
     def _require_keys(self) -> None:
         if not self._keys:
-            raise NotFound("this ledger signs no checkpoints: LEDGER_SIGNING_KEY_FILE is not set")
+            raise NotFound(NO_KEY)
 
     async def _latest(self) -> Checkpoint | None:
         self._require_keys()
         stored = await self._stored.latest()
         return None if stored is None else next(parse_notes(stored.note))
 
-    async def _covering(self, partition: int, position: int) -> Checkpoint:
+    async def covering(self, partition: int, position: int) -> Checkpoint:
+        """Return the last checkpoint, which has an event; it is waited for, 2 s at most. Raises Unavailable."""
         deadline = monotonic() + WAIT_SECONDS
         while True:
             checkpoint = await self._latest()
