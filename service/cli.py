@@ -40,7 +40,7 @@ LEDGER_DATABASE_URL=postgresql://ledger:...@db/ledger LEDGER_CATALOG=catalog.tom
 
 _LATE = {
     "audit": Late(
-        "Verify the log, export it, look into the past, explain an event.", "service.auditing.command", "audit"
+        "Verify the log, export it, look into the past, explain an event.", "service.audit_commands", "audit"
     ),
     "catalog": Late("Show catalogs, compare them, bring one into force.", "service.catalog_commands", "catalog"),
     "import": Late("Import opening balances from a file.", "service.importing.command", "import_command"),
