@@ -25,6 +25,7 @@ from service.access import Access
 from service.auditor import Auditor
 from service.bus import Bus
 from service.bus.durable import DurableBus
+from service.checkpoint_publisher import CheckpointPublisher
 from service.checkpoints.checkpointer import Checkpointer
 from service.checkpoints.keys import SigningKey
 from service.checkpoints.note import InvalidNote
@@ -134,6 +135,7 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
         checks: dict[str, Check] = {"database": log.identity}
         if delivery is not None:
             checks["events"] = delivery.publisher.check
+            alarms["checkpoints"] = lambda: delivery.checkpoints.alarm if delivery.checkpoints else None
 
         def server(port: int) -> HttpServer:
             metrics = Metrics()
@@ -197,7 +199,8 @@ def _delivery(settings: Settings, ledger: Ledger, gateway: Gateway, access: Acce
         partitions=ledger.partitions,
     )
     ledger.followers.append(publisher.note)
-    return Delivery(Lead(outbox, new_id()), bus, publisher)
+    checkpoints = CheckpointPublisher(StoredCheckpoints(ledger.log), bus.checkpoints)
+    return Delivery(Lead(outbox, new_id()), bus, publisher, checkpoints)
 
 
 async def _checkpointer(

@@ -96,6 +96,7 @@ def _channels(schemas: dict[str, Any]) -> dict[str, Any]:
         "result": _channel("credits.result.{caller}.{command}", command, outcome),
         "dead": _channel("credits.dead.{caller}", _CALLER, {"dead": _message(schemas, "dead", {})}),
         "events": _channel("credits.events.{partition}.{type}.{kind}.{account}", event, events),
+        "checkpoints": _channel("credits.checkpoints", {}, {"checkpoint": _checkpoint(schemas)}),
         "reply": {"address": None, "messages": outcome},
     }
 
@@ -112,6 +113,11 @@ def _message(
 ) -> dict[str, Any]:
     schemas[name] = schema
     return {"name": name, "contentType": content_type, "payload": {"$ref": f"#/components/schemas/{name}"}}
+
+
+def _checkpoint(schemas: dict[str, Any]) -> dict[str, Any]:
+    about = "A signed note, as docs/reference/log-format.md says; the header Checkpoint-Number has its number."
+    return _message(schemas, "checkpoint", {"type": "string", "description": about}, "text/plain")
 
 
 def _command_schema(name: str) -> dict[str, Any]:
@@ -194,4 +200,5 @@ def _operations() -> dict[str, Any]:
         "tellOutcome": operation("send", "result", "Tell what a durable command led to, a refusal too."),
         "keepUnreadable": operation("send", "dead", "Keep a durable command that cannot be executed, with the reason."),
         "publishEvent": operation("send", "events", "Publish an event of the log, in order in each partition."),
+        "publishCheckpoint": operation("send", "checkpoints", "Publish a signed checkpoint, once, in order."),
     }

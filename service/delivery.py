@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from events.instants import moment
 from service.bus.durable import DurableBus
 from service.bus.jetstream import StreamAway
+from service.checkpoint_publisher import CheckpointPublisher
 from service.ending import ended
 from service.leading import Lead
 from service.publisher import Publisher
@@ -27,10 +28,13 @@ _log = logging.getLogger(__name__)
 class Delivery:
     """Runs a publisher and the taking of durable commands, from `start` to `stop_intake` and `stop`."""
 
-    def __init__(self, lead: Lead, bus: DurableBus, publisher: Publisher) -> None:
+    def __init__(
+        self, lead: Lead, bus: DurableBus, publisher: Publisher, checkpoints: CheckpointPublisher | None = None
+    ) -> None:
         self._lead = lead
         self._bus = bus
         self.publisher = publisher
+        self.checkpoints = checkpoints
         self._takes = True
         self._taking: asyncio.Task[None] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -84,6 +88,9 @@ class Delivery:
             "Position of a partition's last event in the stream.",
             "partition",
         )
+        checkpoint = metrics.number(
+            "gauge", "credit_ledger_published_checkpoint", "Number of the last checkpoint in the stream."
+        )
         alarms = metrics.number("gauge", "credit_ledger_delivery_alarm", "1 while something is wrong.", "code")
         published = metrics.number("counter", "credit_ledger_published_total", "Events that this process published.")
         taken = metrics.number(
@@ -91,7 +98,7 @@ class Delivery:
         )
 
         async def show() -> None:
-            for family in (*gauges.values(), position, alarms):
+            for family in (*gauges.values(), position, checkpoint, alarms):
                 family.clear()
             gauges["delivery_leading"].labels().value = self._lead.is_held
             published.labels().value = self.publisher.published
@@ -101,6 +108,10 @@ class Delivery:
                 return
             for partition, at in enumerate(self.publisher.positions or ()):
                 position.labels(str(partition)).value = at
+            if self.checkpoints is not None and self.checkpoints.number is not None:
+                checkpoint.labels().value = self.checkpoints.number
+            if self.checkpoints is not None and self.checkpoints.alarm is not None:
+                alarms.labels("checkpoints_not_published").value = 1
             if self.publisher.alarm is not None:
                 alarms.labels(self.publisher.alarm[0]).value = 1
             if self._bus.submissions.alarm is not None:
@@ -123,6 +134,7 @@ class Delivery:
         """Publish and take commands until cancelled, or until one of the two fails."""
         publishing = asyncio.create_task(self.publisher.run(lease, self._may_work))
         self._taking = asyncio.create_task(self._bus.submissions.run(lease.epoch, self._may_work))
+        others = [] if self.checkpoints is None else [asyncio.create_task(self.checkpoints.run(self._may_work))]
         if not self._takes:
             self._taking.cancel()
         try:
@@ -133,7 +145,7 @@ class Delivery:
                 if task.done() and not task.cancelled():
                     task.result()
         finally:
-            await ended([publishing, self._taking])
+            await ended([publishing, self._taking, *others])
 
     def _may_work(self) -> bool:
         return self._lead.is_held

@@ -82,13 +82,13 @@ def _of_caller(caller: Principal, prefix: str) -> tuple[list[str], list[str]]:
     publish += _reading(stream_name(prefix, "RESULTS"), name)
     subscribe = [f"_INBOX_{name}.>", f"{prefix}.result.{name}.>"]
     if caller.may("audit"):  # the log is for who may read it over HTTP too
-        events = stream_name(prefix, "EVENTS")
-        publish += [
-            *_reading(events, name),
-            *(".".join(("$JS.API.CONSUMER.CREATE", events, name, *rest)) for rest in ((), (">",))),
-            f"$JS.API.STREAM.INFO.{events}",
-        ]
-        subscribe.append(f"{prefix}.events.>")
+        for stream in (stream_name(prefix, "EVENTS"), stream_name(prefix, "CHECKPOINTS")):
+            publish += [
+                *_reading(stream, name),
+                *(".".join(("$JS.API.CONSUMER.CREATE", stream, name, *rest)) for rest in ((), (">",))),
+                f"$JS.API.STREAM.INFO.{stream}",
+            ]
+        subscribe += [f"{prefix}.events.>", f"{prefix}.checkpoints"]
     if caller.may("admin:read"):
         subscribe.append(f"{prefix}.alerts.>")
     return publish, subscribe

@@ -3,6 +3,7 @@
     <PREFIX>_EVENTS     every event; kept until an operator sets a limit, for a consumer may come years later
     <PREFIX>_COMMANDS   durable commands that wait; a command leaves when it is acknowledged, a full stream takes no more
     <PREFIX>_RESULTS    their outcomes; the oldest go first
+    <PREFIX>_CHECKPOINTS  signed checkpoints, on a ledger that signs; the oldest go first
     <PREFIX>_DEAD       what could not be read; the oldest go first
 
 With the prefix `credits` they are CREDITS_EVENTS and so on. A stream that exists is never changed: an operator may have
@@ -65,13 +66,18 @@ class Spec:
 
 
 def stream_name(prefix: str, what: str) -> str:
-    """Return the name of a stream; `what` is EVENTS, COMMANDS, RESULTS or DEAD."""
+    """Return the name of a stream; `what` is EVENTS, CHECKPOINTS, COMMANDS, RESULTS or DEAD."""
     return f"{prefix.upper().replace('.', '_')}_{what}"
 
 
 def events_spec(prefix: str) -> Spec:
     """Return how the stream of events is made."""
     return Spec(stream_name(prefix, "EVENTS"), (f"{prefix}.events.>",))
+
+
+def checkpoints_spec(prefix: str) -> Spec:
+    """Return how the stream of signed checkpoints is made."""
+    return Spec(stream_name(prefix, "CHECKPOINTS"), (f"{prefix}.checkpoints",), bytes_max=512 * 1024 * 1024)
 
 
 def command_specs(prefix: str) -> tuple[Spec, Spec, Spec]:

@@ -13,12 +13,13 @@ import pytest
 import pytest_asyncio
 
 from events.merkle import verify_consistency
+from events.partition import partition_of
 from service.checkpoints.checking import NotProven, check_proof
 from service.checkpoints.keys import SigningKey
 from service.checkpoints.note import parse_notes
 from tests.auditing.test_checkpoints import KEY, get, served, spend
 from tests.program import credit_ledger
-from tests.servers import clone_template
+from tests.servers import PARTITIONS, clone_template
 
 KEYS = [KEY.public]
 OTHER = SigningKey("tests", bytes(32))
@@ -39,7 +40,9 @@ async def grown(postgres_url: str, _template: None, tmp_path_factory: pytest.Tem
         events = await spend(session, "team-1", 30)
         await get(session, f"/v1/proofs/inclusion?event={events[-1]}")
         first = await get(session, "/v1/checkpoints/latest")
-        for account in ("team-1-b", "team-2", "team-3"):
+        home = partition_of("team-1", PARTITIONS)
+        beside = next(f"beside-{n}" for n in range(1000) if partition_of(f"beside-{n}", PARTITIONS) == home)
+        for account in ("team-2", "team-3", beside):
             events = await spend(session, account, 300)
         await get(session, f"/v1/proofs/inclusion?event={events[-1]}")
         yield Grown(session, first, await get(session, "/v1/checkpoints/latest"), events)
