@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from time import monotonic
 
 from events.instants import Instant
 from service.checkpoints.directory import append_notes, last_of_directory, mend
@@ -26,6 +27,8 @@ from service.telemetry.metrics import Metrics
 
 EVERY_SECONDS = 1.0
 OUTAGE_SECONDS = 5.0
+THIN_SECONDS = 600.0
+THINNED_AT_ONCE = 1_000
 KEPT_AT_ONCE = 500
 """How many checkpoints the directory gets at once that it did not have."""
 
@@ -184,11 +187,23 @@ class Checkpointer:
             for leaf in leaves:
                 growing.add(leaf)
 
+    async def thin(self) -> int:
+        """Delete what need not be kept of old checkpoints; returns how many. Raises Outage."""
+        deleted = 0
+        while found := await self._stored.thin(THINNED_AT_ONCE):
+            deleted += found
+            await asyncio.sleep(0)
+        return deleted
+
     async def _run(self) -> None:
+        thinned_at = -THIN_SECONDS
         while True:
             pause = EVERY_SECONDS
             try:
                 await self.make()
+                if monotonic() - thinned_at > THIN_SECONDS:
+                    thinned_at = monotonic()
+                    await self.thin()
             except Outage as outage:
                 _log.warning("no checkpoint is made now: %s", outage)
                 pause = OUTAGE_SECONDS

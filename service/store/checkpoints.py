@@ -57,6 +57,11 @@ class StoredCheckpoints:
         async with self._log.connection() as connection:
             return bool(await connection.fetchval(_SQL["add"], stored.number, stored.note, moment(made_at), *columns))
 
+    async def thin(self, limit: int) -> int:
+        """Delete up to so many checkpoints that need not be kept (migration 0060); returns how many."""
+        async with self._log.connection() as connection:
+            return await connection.fetchval(_SQL["thin"], limit)
+
     async def leaves(self, partition: int, begin: int, end: int) -> list[bytes]:
         """Return the leaf hashes of the lines from index `begin` (from 0) to `end`, which is not part of it."""
         async with self._log.connection() as connection:

@@ -10,6 +10,9 @@ select number, note from ledger.checkpoints where number > $1 order by number li
 -- name: add
 select ledger.add_checkpoint($1, $2, $3, $4, $5, $6, $7)
 
+-- name: thin
+select ledger.thin_checkpoints($1)
+
 -- name: leaves
 -- The leaf hashes of lines (RFC 9162: SHA-256 over a zero byte and the line), made here so that only 32 bytes travel.
 select sha256('\x00'::bytea || line) as leaf from ledger.events

@@ -193,7 +193,7 @@ async def test_a_restored_old_backup_is_noticed_and_takes_no_commands(
     assert kept is not None
     connection = await asyncpg.connect(database_url)
     await connection.execute("alter table ledger.events disable trigger append_only")
-    await connection.execute("alter table ledger.checkpoints disable trigger append_only")
+    await connection.execute("alter table ledger.checkpoints disable trigger kept")
     await connection.execute("delete from ledger.events where position > 2")
     await connection.execute("delete from ledger.checkpoints")
     await connection.execute(
