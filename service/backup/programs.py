@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from service.backup.note import BackupError
 from service.embedded.child import LAUNCH
@@ -27,7 +27,7 @@ def connection(url: str) -> tuple[str, dict[str, str]]:
     name, _, password = user.partition(":")
     query = parse_qsl(parts.query, keep_blank_values=True)
     secret = dict(query).get("password") or unquote(password)
-    left = urlencode([(key, value) for key, value in query if key != "password"], safe="/")
+    left = urlencode([(key, value) for key, value in query if key != "password"], safe="/", quote_via=quote)
     target = f"{parts.scheme}://{name}{at}{address}{parts.path}{'?' if left else ''}{left}"
     return target, {"PGPASSWORD": secret} if secret else {}
 

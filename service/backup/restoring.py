@@ -13,7 +13,6 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import cast
 
 import msgspec
 
@@ -149,4 +148,4 @@ def _copy(source: Path, target: Path) -> str:
         to.flush()
         os.fsync(to.fileno())
     target.chmod(0o600)
-    return cast("str", digest.hexdigest())
+    return digest.hexdigest()

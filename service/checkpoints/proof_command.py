@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 import orjson
@@ -22,7 +23,7 @@ from service.checkpoints.note import InvalidNote
     "--checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Checkpoints that were kept; those of them that are in the proof must be the same.",
 )  # fmt: skip
-def proof_command(file: click.utils.LazyFile, keys: Sequence[str], checkpoint: Path | None) -> None:
+def proof_command(file: BinaryIO, keys: Sequence[str], checkpoint: Path | None) -> None:
     """Check a proof that GET /v1/proofs/inclusion or /v1/proofs/consistency answered, from FILE or, with -, standard input.
 
     Needs neither the ledger nor an export, only a key or a kept checkpoint to believe. Exit code 0: proven. 1: not

@@ -17,6 +17,7 @@ from events.partition import partition_of
 from service.checkpoints.checking import NotProven, check_proof
 from service.checkpoints.keys import SigningKey
 from service.checkpoints.note import parse_notes
+from tests.auditing.outsider import grew
 from tests.auditing.test_checkpoints import KEY, get, served, spend
 from tests.program import credit_ledger
 from tests.servers import PARTITIONS, clone_template
@@ -54,6 +55,7 @@ async def test_a_later_checkpoint_begins_with_an_earlier_one(grown: Grown, tmp_p
     proof = await get(grown.session, f"/v1/proofs/consistency?from={first}&to={second}")
     assert [proof["first"], proof["second"]] == [grown.first["note"], grown.second["note"]]
     assert f"checkpoint {second} of" in check_proof(proof, KEYS)
+    assert grew(proof) is None, "as somebody checks it who has read the page only"
     assert check_proof(await get(grown.session, f"/v1/proofs/consistency?from={first}"), KEYS)
     assert check_proof(await get(grown.session, f"/v1/proofs/consistency?from={first}&to={first}"), KEYS)
     kept = list(parse_notes(grown.first["note"]))
@@ -115,6 +117,9 @@ async def test_nothing_else_is_proven(grown: Grown) -> None:
     for each in wrong:
         with pytest.raises(NotProven):
             check_proof(each, KEYS)
+    short = {**proof, "partitions": [{**each, "proof": each["proof"][:-1]} for each in proof["partitions"]]}
+    others = [{**proof, "second": forged}, {**proof, "partitions": proof["partitions"][1:]}, short]
+    assert None not in [grew(other) for other in others]
     for kept in ([], [rewritten]):
         with pytest.raises(NotProven, match="kept"):
             check_proof(proof, [], kept)
