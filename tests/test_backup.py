@@ -95,7 +95,7 @@ async def test_a_restore_that_fails_leaves_nothing_and_one_that_was_interrupted_
 
 
 @pytest.mark.parametrize("damage", ["changed", "missing", "none"])
-def test_each_file_of_a_cluster_is_compared_with_the_manifest(tmp_path: Path, damage: str) -> None:
+async def test_each_file_of_a_cluster_is_compared_with_the_manifest(tmp_path: Path, damage: str) -> None:
     source = tmp_path / "backup" / "postgres"
     (source / "base").mkdir(parents=True)
     (source / "base" / "1").write_bytes(b"one")
@@ -109,11 +109,11 @@ def test_each_file_of_a_cluster_is_compared_with_the_manifest(tmp_path: Path, da
         (source / "base" / "1").unlink()
     (tmp_path / "new").mkdir()
     if damage == "none":
-        _copy_cluster(tmp_path / "backup", tmp_path / "new", ignore)
+        await _copy_cluster(tmp_path / "backup", tmp_path / "new", ignore)
         assert (tmp_path / "new" / "postgres" / "base" / "1").read_bytes() == b"one"
         return
     with pytest.raises(BackupError, match="damaged"):
-        _copy_cluster(tmp_path / "backup", tmp_path / "new", ignore)
+        await _copy_cluster(tmp_path / "backup", tmp_path / "new", ignore)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import msgspec
+from pydantic import SecretStr
 
 from service.app import explained
 from service.backup.backing_up import Progress, require_empty, sha256_of, size_of
@@ -45,7 +46,7 @@ async def restore_directory(backup: Path, note: BackupNote, data: Path, settings
     """
     with _beside(data) as workshop:
         if note.method == "base":
-            await asyncio.to_thread(_copy_cluster, backup, workshop, progress)
+            await _copy_cluster(backup, workshop, progress)
         server = EmbeddedPostgres(workshop)
         try:
             await server.start()
@@ -64,13 +65,17 @@ async def restore_database(backup: Path, note: BackupNote, url: str, settings: S
     """
     if note.method != "dump":
         raise BackupError(f"{backup} is the copy of an embedded cluster: restore it with --data DIRECTORY")
-    with explained(settings):
+    with explained(_of(settings, url)):
         await _load(backup, note, url)
     return await _compared(url, note, settings)
 
 
+def _of(settings: Settings, url: str) -> Settings:
+    return settings.model_copy(update={"database_url": SecretStr(url)})
+
+
 async def _compared(url: str, note: BackupNote, settings: Settings) -> int:
-    with explained(settings):
+    with explained(_of(settings, url)):
         log = await Log.connect(url, connections=1)
         try:
             return await compare(log, note)
@@ -92,7 +97,12 @@ async def _load(backup: Path, note: BackupNote, url: str) -> None:
 @contextmanager
 def _beside(data: Path) -> Generator[Path]:
     """Lend a directory that gets the name `data` at the end, and is removed when something fails."""
+    data = data.absolute()
     require_empty(data)
+    if data.is_mount():
+        raise BackupError(
+            f"{data} is a mount point, which cannot get its content in one step: name a directory below it"
+        )
     workshop = data.with_name(f"{data.name}.restoring")
     if workshop.exists():
         raise BackupError(f"{workshop} is of a restore that was interrupted, or goes on: delete it when none goes on")
@@ -109,25 +119,30 @@ def _beside(data: Path) -> Generator[Path]:
         raise
 
 
-def _copy_cluster(backup: Path, workshop: Path, progress: Progress) -> None:
+async def _copy_cluster(backup: Path, workshop: Path, progress: Progress) -> None:
     """Copy the cluster, each file compared with PostgreSQL's manifest; raises BackupError and OSError."""
     source, target = backup / CLUSTER, workshop / CLUSTER
     told = _told(source / MANIFEST)
     total, done = max(1, size_of(source)), 0
-    for folder, _, names in os.walk(source):
-        place = target / Path(folder).relative_to(source)
-        place.mkdir(mode=0o700)
-        for name in names:
-            path = (Path(folder) / name).relative_to(source).as_posix()
-            found = _copy(source / path, target / path)
-            if told.pop(path, found) != found:
-                raise BackupError(f"{source / path} is damaged: it is not what the backup was made with")
-            done += (target / path).stat().st_size
-            progress(done / total)
+    for path in _made(source, target):
+        found, size = await asyncio.to_thread(_copy, source / path, target / path)  # one by one, so that Ctrl-C ends it
+        if told.pop(path, found) != found:
+            raise BackupError(f"{source / path} is damaged: it is not what the backup was made with")
+        done += size
+        progress(done / total)
     if told:
         raise BackupError(f"{source} is damaged: {len(told)} files are missing, {min(told)} for one")
-    shutil.copyfile(backup / PASSWORD, workshop / PASSWORD)
-    (workshop / PASSWORD).chmod(0o600)
+    _copy(backup / PASSWORD, workshop / PASSWORD)
+
+
+def _made(source: Path, target: Path) -> list[str]:
+    """Make the directories of a cluster, and return the paths of its files."""
+    files: list[str] = []
+    for folder, _, names in os.walk(source):
+        below = Path(folder).relative_to(source)
+        (target / below).mkdir(mode=0o700)
+        files += [(below / name).as_posix() for name in names]
+    return files
 
 
 def _told(manifest: Path) -> dict[str, str]:
@@ -138,14 +153,14 @@ def _told(manifest: Path) -> dict[str, str]:
         raise BackupError(f"{manifest} cannot be read: the backup is damaged ({error})") from None
 
 
-def _copy(source: Path, target: Path) -> str:
-    """Copy a file to the disk, and return its SHA-256."""
-    digest = sha256()
+def _copy(source: Path, target: Path) -> tuple[str, int]:
+    """Copy a file to the disk, and return its SHA-256 and its size."""
+    digest, size = sha256(), 0
     with source.open("rb") as from_, target.open("xb") as to:
         while piece := from_.read(PIECE_BYTES):
             digest.update(piece)
-            to.write(piece)
+            size += to.write(piece)
         to.flush()
         os.fsync(to.fileno())
     target.chmod(0o600)
-    return digest.hexdigest()
+    return digest.hexdigest(), size

@@ -13,7 +13,7 @@ from service.asking import NotFound
 from service.auditing.travel import EventNotFound, line_of
 from service.checkpoints.checkpointer import origin_of
 from service.checkpoints.keys import PublicKey
-from service.checkpoints.note import Checkpoint, parse_notes
+from service.checkpoints.note import Checkpoint, Tree, parse_notes
 from service.checkpoints.trees import Trees
 from service.outages import Unavailable
 from service.store.checkpoints import StoredCheckpoints
@@ -109,8 +109,8 @@ class Proofs:
         second = await self._latest() if to is None else await self._checkpoint(to)
         if second is None or second.number < first.number:
             raise InvalidRequest.at("to", "is a later checkpoint than from, or the same")
-        sizes = [(old.size, new.size) for old, new in zip(first.trees, second.trees, strict=True)]
-        proofs = await asyncio.gather(*(self._grown(partition, old, new) for partition, (old, new) in enumerate(sizes)))
+        pairs = enumerate(zip(first.trees, second.trees, strict=True))
+        proofs = [await self._grown(partition, old, new) for partition, (old, new) in pairs]
         return {"first": first.note(), "second": second.note(), "partitions": proofs}
 
     async def growth(self, partition: int, from_: int, to: int | None) -> View:
@@ -126,17 +126,17 @@ class Proofs:
         until = signed if to is None else to
         if not from_ <= until <= signed:
             raise InvalidRequest.at("to", f"is at least from, and at most {signed}, which the last checkpoint has")
-        return await self._grown(partition, from_, until)
+        old, new = [Tree(size, (await self._trees.frontier(partition, 0, size)).root()) for size in (from_, until)]
+        return await self._grown(partition, old, new)
 
-    async def _grown(self, partition: int, old: int, new: int) -> View:
-        proof = await self._trees.consistency(partition, old, new) if old else []
-        roots = [(await self._trees.frontier(partition, 0, size)).root() for size in (old, new)]
+    async def _grown(self, partition: int, old: Tree, new: Tree) -> View:
+        proof = await self._trees.consistency(partition, old.size, new.size) if old.size else []
         return {
             "partition": partition,
-            "first_size": old,
-            "second_size": new,
-            "first_root": b64encode(roots[0]).decode(),
-            "second_root": b64encode(roots[1]).decode(),
+            "first_size": old.size,
+            "second_size": new.size,
+            "first_root": b64encode(old.root).decode(),
+            "second_root": b64encode(new.root).decode(),
             "proof": [b64encode(step).decode() for step in proof],
         }
 
