@@ -77,8 +77,8 @@ class Checkpointer:
         heads = await self._feed.heads()
         note = await self._stored.latest()
         self.latest = None if note is None else next(parse_notes(note.note))
-        if self._directory is not None and await asyncio.to_thread(mend, self._directory):
-            _log.warning("the last checkpoint in %s is cut off, and is added again", self._directory)
+        if self._directory is not None:
+            await asyncio.to_thread(_mend, self._directory)
         kept = last_of_directory(self._directory)
         self._kept = 0 if kept is None else kept.number
         for checkpoint in (self.latest, kept):
@@ -145,7 +145,7 @@ class Checkpointer:
         """
         made = await self._make()
         if self._directory is not None and not self.alarms:
-            while notes := await self._stored.after(self._kept, KEPT_AT_ONCE):
+            while self._kept < self._number and (notes := await self._stored.after(self._kept, KEPT_AT_ONCE)):
                 await asyncio.to_thread(append_notes, self._directory, [stored.note for stored in notes])
                 self._kept = notes[-1].number
         return made
@@ -226,3 +226,11 @@ class Checkpointer:
                 number.labels().value, events.labels().value = self.latest.number, self.latest.events
 
         metrics.probe(show)
+
+
+def _mend(directory: Path) -> None:
+    try:
+        if mend(directory):
+            _log.warning("the last checkpoint in %s is cut off, and is added again", directory)
+    except OSError as error:
+        _log.warning("the directory of checkpoints cannot be written: %s", error)
