@@ -20,6 +20,7 @@ from service.checkpoints.directory import append_notes, last_of_directory, mend
 from service.checkpoints.keys import SigningKey
 from service.checkpoints.note import Checkpoint, Tree, parse_notes
 from service.checkpoints.trees import PAGE_LINES, Growing, Trees
+from service.ending import ended
 from service.outages import Outage, Unavailable
 from service.store.checkpoints import StoredCheckpoints, StoredNote
 from service.store.feed import Feed
@@ -129,8 +130,7 @@ class Checkpointer:
     async def stop(self) -> None:
         """Stop; what was written since the last checkpoint is in the next one."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+            await ended([self._task])
 
     def alarm(self) -> str | None:
         """Return what is wrong with the history, in words, or None."""
