@@ -11,13 +11,14 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from service.app import VERSION, run
+from service.app import VERSION
 from service.backup.backing_up import back_up, require_empty, size_of
 from service.backup.note import BackupError, BackupNote, Method, note_of, read_note
 from service.backup.restoring import restore_database, restore_directory
 from service.console import told
 from service.database import DATA, log_at_hand
 from service.outages import Outage
+from service.process import run
 from service.settings import InvalidSettings, Settings, database_url, load
 
 MEGABYTE = 1_000_000
