@@ -27,10 +27,12 @@ from service.alerting import Alerting
 from service.auditor import Auditor
 from service.bus import Bus
 from service.bus.durable import DurableBus
+from service.checkpoint_publisher import CheckpointPublisher
 from service.checkpoints.checkpointer import Checkpointer
 from service.checkpoints.keys import SigningKey
 from service.checkpoints.note import InvalidNote
 from service.checkpoints.proofs import Proofs
+from service.checkpoints.statements import SignedStatements
 from service.cloud_events import source_of
 from service.correctable import StartError
 from service.database import explained
@@ -114,7 +116,9 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
             ledger = await Ledger.open(log, catalog, history)
             readers = await Log.connect(database_url(settings), connections=READER_CONNECTIONS)
             stack.push_async_callback(readers.close)
-        reads, feed = Reads(ledger), Feed(log, ledger.partitions)
+        proofs = Proofs(log, ledger.id, ledger.partitions, [key.public for key in keys]) if keys else None
+        signed = None if proofs is None else SignedStatements(proofs, keys)
+        reads, feed = Reads(ledger, signed), Feed(log, ledger.partitions)
         gateway = Gateway(ledger, reads)
         delivery = _delivery(settings, ledger, gateway, access)
         if delivery is not None:
@@ -147,6 +151,7 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
         checks: dict[str, Check] = {"database": log.identity}
         if delivery is not None:
             checks["events"] = delivery.publisher.check
+            alarms["checkpoints"] = lambda: delivery.checkpoints.alarm if delivery.checkpoints else None
 
         def server(port: int) -> HttpServer:
             metrics = Metrics()
@@ -168,7 +173,7 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
                 host=settings.http_host,
                 port=port,
                 operations_port=settings.operations_port,
-                proofs=Proofs(log, ledger.id, ledger.partitions, [key.public for key in keys]) if keys else None,
+                proofs=proofs,
             )
 
         bus = None
@@ -215,7 +220,8 @@ def _delivery(settings: Settings, ledger: Ledger, gateway: Gateway, access: Acce
     alerts = AlertPublisher(
         Outgoing(ledger.log), bus.alerts, prefix=settings.subject_prefix, source=source_of(ledger.id)
     )
-    return Delivery(Lead(outbox, new_id()), bus, publisher, alerts)
+    checkpoints = CheckpointPublisher(StoredCheckpoints(ledger.log), bus.checkpoints)
+    return Delivery(Lead(outbox, new_id()), bus, publisher, alerts, checkpoints)
 
 
 async def _checkpointer(

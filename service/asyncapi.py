@@ -103,6 +103,7 @@ def _channels(schemas: dict[str, Any]) -> dict[str, Any]:
             {"kind": {"enum": list(get_args(AlertKind))}, "account": event["account"]},
             {"alert": _message(schemas, "alert", _alert(schemas), "application/cloudevents+json")},
         ),
+        "checkpoints": _channel("credits.checkpoints", {}, {"checkpoint": _checkpoint(schemas)}),
         "reply": {"address": None, "messages": outcome},
     }
 
@@ -119,6 +120,11 @@ def _message(
 ) -> dict[str, Any]:
     schemas[name] = schema
     return {"name": name, "contentType": content_type, "payload": {"$ref": f"#/components/schemas/{name}"}}
+
+
+def _checkpoint(schemas: dict[str, Any]) -> dict[str, Any]:
+    about = "A signed note, as docs/reference/log-format.md says; the header Checkpoint-Number has its number."
+    return _message(schemas, "checkpoint", {"type": "string", "description": about}, "text/plain")
 
 
 def _command_schema(name: str) -> dict[str, Any]:
@@ -226,4 +232,5 @@ def _operations() -> dict[str, Any]:
         "keepUnreadable": operation("send", "dead", "Keep a durable command that cannot be executed, with the reason."),
         "publishEvent": operation("send", "events", "Publish an event of the log, in order in each partition."),
         "tellAlert": operation("send", "alerts", "Tell of a crossing, once."),
+        "publishCheckpoint": operation("send", "checkpoints", "Publish a signed checkpoint, once, in order."),
     }

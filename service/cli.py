@@ -41,13 +41,15 @@ LEDGER_DATABASE_URL=postgresql://ledger:...@db/ledger LEDGER_CATALOG=catalog.tom
 
 _LATE = {
     "audit": Late(
-        "Verify the log, export it, look into the past, explain an event.", "service.auditing.command", "audit"
+        "Verify the log, export it, look into the past, explain an event.", "service.audit_commands", "audit"
     ),
+    "backup": Late("Make a backup, while the ledger runs.", "service.backup.command", "backup_command"),
     "catalog": Late("Show catalogs, compare them, bring one into force.", "service.catalog_commands", "catalog"),
     "import": Late("Import opening balances from a file.", "service.importing.command", "import_command"),
     "key": Late("Make and show keys that sign checkpoints.", "service.checkpoints.command", "key"),
     "projections": Late("How far projections are; build them again.", "service.projection_commands", "projections"),
     "republish": Late("Publish events again.", "service.republishing", "republish_command"),
+    "restore": Late("Restore a backup into an empty place.", "service.backup.command", "restore_command"),
     "token": Late("Make tokens for HTTP.", "service.token_commands", "token"),
     "webhooks": Late(
         "Receivers of alerts: add one, see what was delivered, send it again.", "service.webhooks.command", "webhooks"

@@ -15,6 +15,7 @@ from events.instants import moment
 from service.alert_publisher import AlertPublisher
 from service.bus.durable import DurableBus
 from service.bus.jetstream import StreamAway
+from service.checkpoint_publisher import CheckpointPublisher
 from service.ending import ended
 from service.leading import Lead
 from service.publisher import Publisher
@@ -29,11 +30,19 @@ _log = logging.getLogger(__name__)
 class Delivery:
     """Runs a publisher and the taking of durable commands, from `start` to `stop_intake` and `stop`."""
 
-    def __init__(self, lead: Lead, bus: DurableBus, publisher: Publisher, alerts: AlertPublisher | None = None) -> None:
+    def __init__(
+        self,
+        lead: Lead,
+        bus: DurableBus,
+        publisher: Publisher,
+        alerts: AlertPublisher | None = None,
+        checkpoints: CheckpointPublisher | None = None,
+    ) -> None:
         self._lead = lead
         self._bus = bus
         self.publisher = publisher
         self._alerts = alerts
+        self.checkpoints = checkpoints
         self._takes = True
         self._taking: asyncio.Task[None] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -78,6 +87,9 @@ class Delivery:
             "Position of a partition's last event in the stream.",
             "partition",
         )
+        checkpoint = metrics.number(
+            "gauge", "credit_ledger_published_checkpoint", "Number of the last checkpoint in the stream."
+        )
         alarms = metrics.number("gauge", "credit_ledger_delivery_alarm", "1 while something is wrong.", "code")
         published = metrics.number("counter", "credit_ledger_published_total", "Events that this process published.")
         taken = metrics.number(
@@ -94,7 +106,7 @@ class Delivery:
         )
 
         async def show() -> None:
-            for family in (*gauges.values(), position, alarms):
+            for family in (*gauges.values(), position, checkpoint, alarms):
                 family.clear()
             gauges["delivery_leading"].labels().value = self._lead.is_held
             published.labels().value = self.publisher.published
@@ -104,6 +116,8 @@ class Delivery:
                 return
             for partition, at in enumerate(self.publisher.positions or ()):
                 position.labels(str(partition)).value = at
+            if self.checkpoints is not None and self.checkpoints.number is not None:
+                checkpoint.labels().value = self.checkpoints.number
             for code in self._wrong():
                 alarms.labels(code).value = 1
             gauges["submissions_at_work"].labels().value = self._bus.submissions.at_work
@@ -131,14 +145,17 @@ class Delivery:
             yield "commands_not_taken"
         if self._bus.submissions.unstored:
             yield "outcomes_not_stored"
+        if self.checkpoints is not None and self.checkpoints.alarm is not None:
+            yield "checkpoints_not_published"
 
     async def _work(self, lease: Lease) -> None:
         """Publish and take commands until cancelled, or until one of the two fails."""
         publishing = asyncio.create_task(self.publisher.run(lease, self._may_work))
         self._taking = asyncio.create_task(self._bus.submissions.run(lease.epoch, self._may_work))
+        telling = (self._alerts, self.checkpoints)
+        others = [asyncio.create_task(each.run(self._may_work)) for each in telling if each is not None]
         if not self._takes:
             self._taking.cancel()
-        telling = [] if self._alerts is None else [asyncio.create_task(self._alerts.run(self._may_work))]
         try:
             await asyncio.wait({publishing, self._taking}, return_when=asyncio.FIRST_COMPLETED)
             if not self._takes:
@@ -147,7 +164,7 @@ class Delivery:
                 if task.done() and not task.cancelled():
                     task.result()
         finally:
-            await ended([publishing, self._taking, *telling])
+            await ended([publishing, self._taking, *others])
 
     def _may_work(self) -> bool:
         return self._lead.is_held

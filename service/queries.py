@@ -165,7 +165,7 @@ class AuditQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatementQuery:
-    """What moved in an account from one instant to another, with the balance before and after."""
+    """What moved in an account from one instant to another, with the balance before and after; signed and proven on demand."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     account: Id
@@ -174,6 +174,7 @@ class StatementQuery:
     to: When | None = None
     limit: Limit = 500
     cursor: Cursor | None = None
+    proof: bool = False
     min_token: Token | None = None
 
 

@@ -30,6 +30,7 @@ from projections.outcome import answer
 from projections.quote import catalog_view, quote_view, verdict_view
 from service.access import Forbidden
 from service.account_list import AccountList
+from service.checkpoints.statements import SignedStatements, require_signing
 from service.explanations import Explanations
 from service.gathering import Snapshots
 from service.ledger import Ledger
@@ -74,8 +75,9 @@ View = dict[str, object]
 class Reads:
     """Answers queries; every answer is a JSON object and the status that belongs to it."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, signed: SignedStatements | None = None) -> None:
         self._ledger = ledger
+        self._signed = signed
         self._log = ledger.log
         self._snapshots = Snapshots(ledger.log)
         self._lists = Lists(ledger.log)
@@ -190,7 +192,8 @@ class Reads:
             raise not_found(query.account)
         self._require_unit(query.unit, snapshot)
         _, due = await self._settled(snapshot, now)
-        return await self._statements.page(query, State(snapshot), due, partition, now)
+        view = await self._statements.page(query, State(snapshot), due, partition, now)
+        return await require_signing(self._signed).sign(view) if query.proof else view
 
     def _quote(self, query: QuoteQuery) -> View:
         return quote_view(quote(self._catalog, query))

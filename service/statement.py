@@ -17,10 +17,13 @@ from projections.statement import concerns, movement_of, movement_of_due
 from service.lists import position_of
 from service.queries import StatementQuery
 from service.ranges import require_forward
+from service.store.auditing import event_line
 from service.store.log import Log
 from service.store.views import BEHIND_ALL, Section, Views
 
 BOUNDARY_PAGE = 100
+PROVEN_MAX = 200
+"""A proof takes some hundred hashes; a page of them is shorter than others."""
 NO_FIGURES: dict[str, Figures] = {}
 
 View = dict[str, object]
@@ -37,6 +40,7 @@ class Statements:
     """Answers queries for statements."""
 
     def __init__(self, log: Log) -> None:
+        self._log = log
         self._views = Views(log)
 
     async def page(self, query: StatementQuery, written: State, due: list[Fact], partition: int, now: Instant) -> View:
@@ -58,10 +62,10 @@ class Statements:
         closing = within[-1].balance if within else earlier[-1].balance if earlier else after.balance
         start = position_of(query.cursor)
         section = Section(partition, query.account, before.position if start is None else start, min(end, last) + 1)
-        movements, cursor = await self._movements(section, unit, query.limit)
+        movements, cursor = await self._movements(section, unit, query)
         if cursor is None:
             movements += [movement_of_due(fact, unit) for fact in within if concerns(fact.data, fact.delta, unit)]
-        return {
+        view: View = {
             "account": query.account,
             "unit": unit,
             "from": query.from_,
@@ -72,13 +76,22 @@ class Statements:
             "next_cursor": cursor,
             "as_of": f"{partition}-{last}",
         }
+        if query.proof:
+            view |= {"cursor": query.cursor, "opening_event": await self._event(partition, before.position)}
+        return view
 
-    async def _movements(self, section: Section, unit: str, limit: int) -> tuple[list[View], str | None]:
+    async def _movements(self, section: Section, unit: str, query: StatementQuery) -> tuple[list[View], str | None]:
+        limit = min(query.limit, PROVEN_MAX) if query.proof else query.limit
         rows = await self._views.history(section, None, newest_first=False, limit=limit + 1)
-        events = [decode(stored.line) for _, stored in rows]
-        cursor = str(events[limit - 1].position) if len(events) > limit else None
-        page = [event for event in events[:limit] if concerns(event.data, event.delta, unit)]
-        return [movement_of(event, unit) for event in page], cursor
+        events = [(decode(stored.line), stored.line) for _, stored in rows]
+        cursor = str(events[limit - 1][0].position) if len(events) > limit else None
+        page = [(event, line) for event, line in events[:limit] if concerns(event.data, event.delta, unit)]
+        return [movement_of(event, unit) | (_told(line) if query.proof else {}) for event, line in page], cursor
+
+    async def _event(self, partition: int, position: int) -> View | None:
+        """Return the event that the opening balance comes from; None when there is none."""
+        found = await event_line(self._log, partition, position) if position else None
+        return None if found is None else {"event": f"{partition}-{position}", **_told(found[0])}
 
     async def _cut(self, partition: int, account: str, at: Instant, last: int) -> Cut:
         """Find the last event that holds before an instant; due facts may have been recorded after it."""
@@ -97,6 +110,11 @@ class Statements:
             if len(rows) < BOUNDARY_PAGE or found is None:
                 return _cut_at(found)
             section = section._replace(after=found.position)
+
+
+def _told(line: bytes) -> View:
+    """Return an event's own words, which a proof is about."""
+    return {"line": line.decode()}
 
 
 def _cut_at(event: Event | None) -> Cut:

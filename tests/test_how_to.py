@@ -2,13 +2,16 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 from service.settings import CATALOGS
 from tests.auditing.history import write_history
-from tests.program import credit_ledger, environment
+from tests.program import Program, credit_ledger, environment, started
 
 HOW_TO = Path(__file__).parents[1] / "docs" / "how-to"
 EXAMPLE = (CATALOGS / "content_platform.toml").read_text(encoding="utf-8")
@@ -68,3 +71,39 @@ async def test_alerts_are_received_as_the_page_says(tmp_path: Path, database_url
     printed = run_page("receive-alerts.md", tmp_path, **settings)
     assert "the settings are good" in printed
     assert "0 deliveries are to be made again" in printed
+
+
+def test_backups_are_made_and_restored_as_the_page_says(tmp_path: Path) -> None:
+    """While commands run; then the server is killed, and the older backup meets the newer checkpoints."""
+    answered: list[str] = []
+    done = Event()
+
+    def work(program: Program) -> None:
+        while not done.wait(0.02):
+            account = f"a{len(answered)}"
+            status, _ = program.do("PUT", f"/v1/accounts/{account}/plan", {"plan": "pro"}, "k")
+            assert status == 201
+            answered.append(account)
+
+    with started(tmp_path, "up", "--port", "0") as program, ThreadPoolExecutor(1) as pool:
+        working = pool.submit(work, program)
+        try:
+            program.do("PUT", "/v1/accounts/first/plan", {"plan": "pro"}, "k")
+            printed = run_page("back-up-and-restore.md", tmp_path)
+        finally:
+            done.set()
+        working.result()
+        program.get(f"/v1/proofs/inclusion?event={program.get('/v1/accounts/first/balance')['token']}")
+        program.end(signal.SIGKILL)
+    assert printed.count("backed up ") == 2
+    assert printed.count("\nsound: ") == 2
+    ledger = tmp_path / ".ledger"
+    kept = {"SIGNING_KEY_FILE": str(ledger / "signing.key"), "CHECKPOINT_DIR": str(ledger / "checkpoints")}
+    with started(tmp_path, "up", "--port", "0", "--data", "restored", **kept) as program:
+        assert program.get("/v1/accounts/first/balance")["plan"] == "pro"
+        alarm = program.get("/readyz")["alarms"]["history"]
+        assert alarm.startswith("history_rolled_back: ")
+        assert "an old backup was restored" in alarm
+        refused = [program.do("PUT", f"/v1/accounts/b{n}/plan", {"plan": "pro"}, "k")[0] for n in range(20)]
+        assert 503 in refused
+        assert program.end(signal.SIGINT) == 0

@@ -16,7 +16,8 @@ from service.store.log import Log
 
 def read_checkpoints(path: Path) -> tuple[Checkpoint, ...]:
     """Return the checkpoints of a file; raises InvalidNote and OSError."""
-    return tuple(parse_notes(path.read_text(encoding="utf-8")))
+    text = path.read_text(encoding="utf-8", errors="replace")  # one that is cut off may end inside of a character
+    return tuple(parse_notes(text))
 
 
 def read_public_keys(named: Sequence[str]) -> tuple[PublicKey, ...]:

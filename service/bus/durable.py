@@ -1,4 +1,4 @@
-"""The durable half of the bus: the stream of events and the streams of commands, on a connection of their own.
+"""The durable half of the bus: the streams of events, checkpoints and commands, on a connection of their own.
 
 A connection of their own, because a window of events or a thousand commands shall not stand before somebody's answer.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 from service.access import Access
 from service.bus.alert_stream import AlertStream
 from service.bus.backlog import Backlog
+from service.bus.checkpoint_stream import CheckpointStream
 from service.bus.connection import Connection, LastingClient
 from service.bus.event_stream import EventStream
 from service.bus.submissions import Submissions
@@ -33,6 +34,7 @@ class DurableBus:
         self.events = EventStream(prefix)
         self.backlog = Backlog(prefix)
         self.alerts = AlertStream(prefix)
+        self.checkpoints = CheckpointStream(prefix)
         self.submissions = Submissions(gateway=gateway, access=access, prefix=prefix, healthy=healthy)
         self._connection = Connection(url, attach=self._attach, credentials=credentials, name="credit-ledger-streams")
 
@@ -51,5 +53,6 @@ class DurableBus:
     async def _attach(self, client: LastingClient) -> None:
         await self.events.attach(client)
         await self.alerts.attach(client)
+        await self.checkpoints.attach(client)
         await self.submissions.attach(client)
         await self.backlog.attach(client)

@@ -83,7 +83,8 @@ def _of_caller(caller: Principal, prefix: str) -> tuple[list[str], list[str]]:
     subscribe = [f"_INBOX_{name}.>", f"{prefix}.result.{name}.>"]
     if caller.may("audit"):  # the log is for who may read it over HTTP too
         publish += _following(stream_name(prefix, "EVENTS"), name)
-        subscribe.append(f"{prefix}.events.>")
+        publish += _following(stream_name(prefix, "CHECKPOINTS"), name)
+        subscribe += [f"{prefix}.events.>", f"{prefix}.checkpoints"]
     if caller.may("admin:read"):
         publish += _following(stream_name(prefix, "ALERTS"), name)
         subscribe.append(f"{prefix}.alerts.>")

@@ -3,6 +3,7 @@
     <PREFIX>_EVENTS     every event; kept until an operator sets a limit, for a consumer may come years later
     <PREFIX>_COMMANDS   durable commands that wait; a command leaves when it is acknowledged, a full stream takes no more
     <PREFIX>_RESULTS    their outcomes; the oldest go first
+    <PREFIX>_CHECKPOINTS  signed checkpoints, on a ledger that signs; the oldest go first
     <PREFIX>_DEAD       what could not be read; the oldest go first
     <PREFIX>_ALERTS     alerts; the oldest go first
 
@@ -66,7 +67,7 @@ class Spec:
 
 
 def stream_name(prefix: str, what: str) -> str:
-    """Return the name of a stream; `what` is EVENTS, COMMANDS, RESULTS, DEAD or ALERTS."""
+    """Return the name of a stream; `what` is EVENTS, CHECKPOINTS, COMMANDS, RESULTS, DEAD or ALERTS."""
     return f"{prefix.upper().replace('.', '_')}_{what}"
 
 
@@ -80,9 +81,14 @@ def alerts_spec(prefix: str) -> Spec:
     return Spec(
         stream_name(prefix, "ALERTS"),
         (f"{prefix}.alerts.>",),
-        bytes_max=256 * 1024 * 1024,
+        bytes_max=64 * 1024 * 1024,
         age_seconds_max=30 * DAY_SECONDS,
     )
+
+
+def checkpoints_spec(prefix: str) -> Spec:
+    """Return how the stream of signed checkpoints is made."""
+    return Spec(stream_name(prefix, "CHECKPOINTS"), (f"{prefix}.checkpoints",), bytes_max=128 * 1024 * 1024)
 
 
 def command_specs(prefix: str) -> tuple[Spec, Spec, Spec]:

@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from time import monotonic
 
 from events.instants import Instant
+from service.checkpoints.directory import append_notes, last_of_directory, mend
 from service.checkpoints.keys import SigningKey
-from service.checkpoints.note import Checkpoint, InvalidNote, Tree, parse_notes
+from service.checkpoints.note import Checkpoint, Tree, parse_notes
 from service.checkpoints.trees import PAGE_LINES, Growing, Trees
+from service.ending import ended
 from service.outages import Outage, Unavailable
 from service.store.checkpoints import StoredCheckpoints, StoredNote
 from service.store.feed import Feed
@@ -26,8 +28,10 @@ from service.telemetry.metrics import Metrics
 
 EVERY_SECONDS = 1.0
 OUTAGE_SECONDS = 5.0
-TAIL_BYTES = 1_048_576
-"""The last checkpoint of a directory's newest file stands in its last bytes."""
+THIN_SECONDS = 600.0
+THINNED_AT_ONCE = 1_000
+KEPT_AT_ONCE = 500
+"""How many checkpoints the directory gets at once that it did not have."""
 
 _log = logging.getLogger(__name__)
 
@@ -57,12 +61,15 @@ class Checkpointer:
         self._feed = feed
         self._stored = stored
         self._keys = tuple(keys)
+        self._public = [key.public for key in keys]
         self._clock = clock
         self._hold_back = hold_back
         self._directory = directory
         self._trees = Trees(stored)
         self._growing: list[Growing] = []
         self._task: asyncio.Task[None] | None = None
+        self._kept = 0
+        """The number of the last checkpoint in the directory."""
         self.latest: Checkpoint | None = None
         self.alarms: dict[int, str] = {}
 
@@ -71,7 +78,11 @@ class Checkpointer:
         heads = await self._feed.heads()
         note = await self._stored.latest()
         self.latest = None if note is None else next(parse_notes(note.note))
-        for checkpoint in (self.latest, last_of_directory(self._directory)):
+        if self._directory is not None:
+            await asyncio.to_thread(_mend, self._directory)
+        kept = last_of_directory(self._directory)
+        self._kept = 0 if kept is None else kept.number
+        for checkpoint in (self.latest, kept):
             if checkpoint is not None:
                 self.alarms |= await self.differences(checkpoint, heads)
         for partition, detail in self.alarms.items():
@@ -79,6 +90,12 @@ class Checkpointer:
             self._hold_back(partition, f"history_rolled_back: {detail}")
         if not self.alarms:
             await self._recover()
+            if kept is not None and kept.number == self._number + 1 and kept.is_signed_by(self._public):
+                await self._add(kept)  # a backup was made between an event and its checkpoint
+
+    @property
+    def _number(self) -> int:
+        return 0 if self.latest is None else self.latest.number
 
     async def differences(self, checkpoint: Checkpoint, heads: Mapping[int, int]) -> dict[int, str]:
         """Return the partitions that are not what a checkpoint says they were, and why."""
@@ -113,8 +130,7 @@ class Checkpointer:
     async def stop(self) -> None:
         """Stop; what was written since the last checkpoint is in the next one."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+            await ended([self._task])
 
     def alarm(self) -> str | None:
         """Return what is wrong with the history, in words, or None."""
@@ -123,7 +139,18 @@ class Checkpointer:
         return "; ".join(f"history_rolled_back: partition {partition}: {why}" for partition, why in self.alarms.items())
 
     async def make(self) -> Checkpoint | None:
-        """Make a checkpoint when something was written since the last one; raises Outage."""
+        """Make a checkpoint when something was written since the last one; raises Outage and OSError.
+
+        The directory gets it, and all that it did not get before.
+        """
+        made = await self._make()
+        if self._directory is not None and not self.alarms:
+            while self._kept < self._number and (notes := await self._stored.after(self._kept, KEPT_AT_ONCE)):
+                await asyncio.to_thread(append_notes, self._directory, [stored.note for stored in notes])
+                self._kept = notes[-1].number
+        return made
+
+    async def _make(self) -> Checkpoint | None:
         heads = await self._feed.heads()
         if self.latest is None:
             if not any(heads.values()):
@@ -132,19 +159,24 @@ class Checkpointer:
             return None
         for growing in self._growing:
             await self._grow(growing, heads[growing.partition])
-        number = 1 if self.latest is None else self.latest.number + 1
         trees = tuple(Tree(growing.tree.size, growing.tree.root()) for growing in self._growing)
-        checkpoint = Checkpoint(self._origin, number, self._clock(), trees).signed(self._keys)
+        checkpoint = Checkpoint(self._origin, self._number + 1, self._clock(), trees).signed(self._keys)
+        if await self._add(checkpoint):
+            return checkpoint
+        await self.begin()  # another process was faster
+        return None
+
+    async def _add(self, checkpoint: Checkpoint) -> bool:
+        """Add the next checkpoint to the database; False when there is one of its number."""
+        for growing in self._growing:
+            await self._grow(growing, checkpoint.trees[growing.partition].size)
         subtrees = [subtree for growing in self._growing for subtree in growing.subtrees]
-        if not await self._stored.add(StoredNote(number, checkpoint.note()), checkpoint.at, subtrees):
-            await self.begin()  # another process was faster
-            return None
+        if not await self._stored.add(StoredNote(checkpoint.number, checkpoint.note()), checkpoint.at, subtrees):
+            return False
         for growing in self._growing:
             growing.subtrees.clear()
         self.latest = checkpoint
-        if self._directory is not None:
-            await asyncio.to_thread(_append, self._directory, checkpoint)
-        return checkpoint
+        return True
 
     async def _grow(self, growing: Growing, size: int) -> None:
         while growing.tree.size < size:
@@ -155,11 +187,23 @@ class Checkpointer:
             for leaf in leaves:
                 growing.add(leaf)
 
+    async def thin(self) -> int:
+        """Delete what need not be kept of old checkpoints; returns how many. Raises Outage."""
+        deleted = 0
+        while found := await self._stored.thin(THINNED_AT_ONCE):
+            deleted += found
+            await asyncio.sleep(0)
+        return deleted
+
     async def _run(self) -> None:
+        thinned_at = -THIN_SECONDS
         while True:
             pause = EVERY_SECONDS
             try:
                 await self.make()
+                if monotonic() - thinned_at > THIN_SECONDS:
+                    thinned_at = monotonic()
+                    await self.thin()
             except Outage as outage:
                 _log.warning("no checkpoint is made now: %s", outage)
                 pause = OUTAGE_SECONDS
@@ -184,28 +228,9 @@ class Checkpointer:
         metrics.probe(show)
 
 
-def _append(directory: Path, checkpoint: Checkpoint) -> None:
-    """Add a checkpoint to the file of its day; what stands there is never touched."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = directory / f"{checkpoint.at[:10]}.checkpoints"
-    with path.open("ab") as file:
-        file.write(f"{checkpoint.note()}\n".encode())
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def last_of_directory(directory: Path | None) -> Checkpoint | None:
-    """Return the last whole checkpoint of a directory, None when it has none."""
-    if directory is None or not directory.is_dir():
-        return None
-    for path in sorted(directory.glob("*.checkpoints"), reverse=True):
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - TAIL_BYTES))
-            text = file.read().decode(errors="replace")
-        blocks = text.split("\n\n")
-        for end in range(len(blocks), 1, -1):
-            try:
-                return next(parse_notes("\n\n".join(blocks[end - 2 : end])))
-            except InvalidNote:
-                continue  # cut off by a crash, or the signatures of the one before
-    return None
+def _mend(directory: Path) -> None:
+    try:
+        if mend(directory):
+            _log.warning("the last checkpoint in %s is cut off, and is added again", directory)
+    except OSError as error:
+        _log.warning("the directory of checkpoints cannot be written: %s", error)

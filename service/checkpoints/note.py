@@ -12,7 +12,7 @@
     \N{EM DASH} credit-ledger f0kN...=
 
 A leaf of the tree over the partitions is the text of a partition's line. Several notes may stand in a file, with an empty
-line between them.
+line between them; one behind which stands a line `cut off` was not written to its end, and is passed over.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from typing import NamedTuple
 from events.instants import Instant
 from events.merkle import leaf_hash, root_of
 from service.checkpoints.keys import DASH, PublicKey, SigningKey, verified_by
+
+CUT_OFF = "cut off"
+"""Stands behind a note in a file that a crash cut off."""
 
 
 class InvalidNote(ValueError):
@@ -77,12 +80,23 @@ def _line(partition: int, tree: Tree) -> str:
 
 
 def parse_notes(text: str) -> Iterator[Checkpoint]:
-    """Yield the checkpoints of a file, which has at least one; raises InvalidNote."""
+    """Yield the checkpoints of a file, which has at least one; raises InvalidNote.
+
+    One that is cut off is passed over, at the end of the file as well.
+    """
     found = 0
-    blocks = [block for block in text.replace("\r\n", "\n").split("\n\n") if block.strip()]
-    for body, signatures in zip(blocks[::2], [*blocks[1::2], ""][: len(blocks[::2])], strict=True):
-        yield _parsed(body.strip("\n"), signatures.strip("\n").split("\n"))
+    blocks = [block.strip("\n") for block in text.replace("\r\n", "\n").split("\n\n") if block.strip()]
+    at = 0
+    while at < len(blocks):
+        cut_off = next((end for end in (at, at + 1, at + 2) if blocks[end : end + 1] == [CUT_OFF]), None)
+        if cut_off is not None:
+            at = cut_off + 1
+            continue
+        if at + 1 == len(blocks) and found:
+            return
+        yield _parsed(blocks[at], "".join(blocks[at + 1 : at + 2]).split("\n"))
         found += 1
+        at += 2
     if not found:
         raise InvalidNote("there is no checkpoint in it")
 

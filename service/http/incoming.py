@@ -27,6 +27,7 @@ ON_BEHALF_OF = istr("On-Behalf-Of")
 
 _INTEGERS = frozenset({"quantity", "amount", "limit", "partition", "after", "days", "pace_days", "age_seconds"})
 _INTEGER_DIGITS_MAX = 18
+_SWITCHES = frozenset({"proof"})
 _BOOLEANS = {"true": True, "false": False}
 
 
@@ -106,13 +107,14 @@ def parameters(request: web.BaseRequest) -> dict[str, str]:
 
 
 def numbered(given: dict[str, str]) -> dict[str, object]:
-    """Return parameters as a query's fields: digits become a number where one belongs, all else stays a string."""
-    return {
-        name: int(value)
-        if name in _INTEGERS and value.isascii() and value.isdigit() and len(value) <= _INTEGER_DIGITS_MAX
-        else value
-        for name, value in given.items()
-    }
+    """Return parameters as a query's fields: digits become a number where one belongs, `true` and `false` likewise."""
+    return {name: _typed(name, value) for name, value in given.items()}
+
+
+def _typed(name: str, value: str) -> object:
+    if name in _INTEGERS and value.isascii() and value.isdigit() and len(value) <= _INTEGER_DIGITS_MAX:
+        return int(value)
+    return _BOOLEANS.get(value, value) if name in _SWITCHES else value
 
 
 def boolean(name: str, value: str) -> bool:

@@ -58,9 +58,11 @@ _TOLD = {
     "operation": "An operation of the catalog.",
     "order": "`desc`: the newest first.",
     "pace_days": "Over how many days the pace is taken.",
+    "number": "The checkpoint's number.",
     "partition": "One partition of the log.",
     "plan": "Accounts on this plan.",
     "prefix": "Accounts whose ids begin so.",
+    "proof": "Sign the page, and prove each movement by a checkpoint; 200 movements at most.",
     "quantity": "How often the operation is done; 1 when left out.",
     "reference": "Events with this reference.",
     "reservation": "Events about this reservation.",
@@ -70,6 +72,10 @@ _TOLD = {
     "type": "The type of events.",
     "unit": "A unit of the catalog; `credits` when left out.",
 }
+
+
+_EARLIER = "The number of a checkpoint; with `partition`, of lines of its tree."
+_LATER = "The same, of a later one; the last when left out."
 
 
 def form_of(route: Route) -> type | None:
@@ -104,6 +110,11 @@ def parameters(route: Route) -> list[Schema]:
     if route.name == "inclusion":
         event = {"type": "string", "pattern": "^[0-9]{1,4}-[0-9]{1,18}$"}
         found.append({**_parameter("query", "event", event), "required": True})
+    if route.name == "consistency":
+        number = {"type": "string", "pattern": "^[0-9]{1,18}$"}
+        found.append({**_parameter("query", "from", number), "required": True, "description": _EARLIER})
+        found.append({**_parameter("query", "to", number), "description": _LATER})
+        found.append(_parameter("query", "partition", number))
     if route.kind == "query" and route.name in TAGGED:
         found.append(_header("If-None-Match", "An `ETag` that was answered before: then 304.", {"type": "string"}))
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import field
+from msgspec import UNSET, UnsetType, field
 
 from events.facts import Figures
 from service.openapi.answers import (
@@ -131,10 +131,22 @@ class Movement(Answer):
     reference: str | None
     reason: str | None
     actor: str
+    line: str | UnsetType = UNSET
+    leaf_index: int | UnsetType = UNSET
+    proof: list[str] | UnsetType = UNSET
+
+
+class ProvenEvent(Answer):
+    """An event with its line, and the proof that a checkpoint has it."""
+
+    event: Token
+    line: str
+    leaf_index: int
+    proof: list[str]
 
 
 class StatementAnswer(Answer):
-    """`opening` and the deltas of all `movements` add up to `closing`."""
+    """`opening` and the deltas of all `movements` add up to `closing`; signed and proven with `proof`."""
 
     account: str
     unit: str
@@ -145,3 +157,8 @@ class StatementAnswer(Answer):
     closing: BalanceView
     next_cursor: Cursor
     as_of: Token
+    cursor: Cursor | UnsetType = UNSET
+    opening_event: ProvenEvent | UnsetType | None = UNSET
+    partition: int | UnsetType = UNSET
+    checkpoint: str | UnsetType = UNSET
+    note: str | UnsetType = UNSET

@@ -18,7 +18,7 @@ class TreeView(Answer):
 
 
 class CheckpointAnswer(Answer):
-    """The last signed checkpoint; `note` is what is signed."""
+    """A signed checkpoint; `note` is what is signed."""
 
     number: int
     origin: str
@@ -48,6 +48,31 @@ class InclusionAnswer(Answer):
     root: str
     proof: list[str]
     checkpoint: str
+
+
+class GrowthAnswer(Answer):
+    """The proof that a partition's tree begins with an earlier one."""
+
+    partition: int
+    first_size: int
+    second_size: int
+    first_root: str
+    second_root: str
+    proof: list[str]
+
+
+class ConsistencyAnswer(Answer):
+    """The proofs between two checkpoints (`first` and `second` are their notes), or of one partition alone."""
+
+    first: str | UnsetType = UNSET
+    second: str | UnsetType = UNSET
+    partitions: list[GrowthAnswer] | UnsetType = UNSET
+    partition: int | UnsetType = UNSET
+    first_size: int | UnsetType = UNSET
+    second_size: int | UnsetType = UNSET
+    first_root: str | UnsetType = UNSET
+    second_root: str | UnsetType = UNSET
+    proof: list[str] | UnsetType = UNSET
 
 
 class AliveAnswer(Answer):

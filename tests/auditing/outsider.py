@@ -185,3 +185,40 @@ def verify(lines: Iterable[bytes], checkpoint: str | None = None) -> str | None:
             if len(signed) < int(size) or tree_root([leaf(line) for line in signed]) != b64decode(root):
                 return f"partition {number} is not what was signed"
     return None
+
+
+def same_tree(first: int, second: int, old: bytes, new: bytes, proof: list[bytes]) -> bool:
+    """RFC 9162, section 2.1.4.2, step by step."""
+    if first == second:
+        return not proof and old == new
+    if not proof:
+        return False
+    steps = [old, *proof] if first & (first - 1) == 0 else list(proof)
+    fn, sn = first - 1, second - 1
+    while fn & 1:
+        fn, sn = fn >> 1, sn >> 1
+    fr = sr = steps[0]
+    for step in steps[1:]:
+        if sn == 0:
+            return False
+        if fn & 1 or fn == sn:
+            fr, sr = sha256(b"\x01" + step + fr).digest(), sha256(b"\x01" + step + sr).digest()
+            while fn and not fn & 1:
+                fn, sn = fn >> 1, sn >> 1
+        else:
+            sr = sha256(b"\x01" + sr + step).digest()
+        fn, sn = fn >> 1, sn >> 1
+    return (fr, sr, sn) == (old, new, 0)
+
+
+def grew(proof: dict[str, Any]) -> str | None:
+    """Say what is wrong with an answer of GET /v1/proofs/consistency, whose notes are believed; None when nothing is."""
+    rows = [proof[note].split("\n\n")[0].split("\n") for note in ("first", "second")]
+    if rows[0][:2] != rows[1][:2]:
+        return "the notes are of two ledgers"
+    for each in proof["partitions"]:
+        (_, _, first, old), (_, _, second, new) = (note[5 + each["partition"]].split(" ") for note in rows)
+        steps = [b64decode(step) for step in each["proof"]]
+        if int(first) and not same_tree(int(first), int(second), b64decode(old), b64decode(new), steps):
+            return f"partition {each['partition']} did not only grow"
+    return None if len(proof["partitions"]) == int(rows[0][1]) else "a partition is missing"

@@ -16,7 +16,9 @@ import pytest
 from events.instants import Instant
 from events.merkle import leaf_hash, root_of, verify_consistency, verify_inclusion
 from service.app import running
-from service.checkpoints.checkpointer import Checkpointer, last_of_directory
+from service.auditing.trusted import read_checkpoints
+from service.checkpoints.checkpointer import Checkpointer
+from service.checkpoints.directory import last_of_directory
 from service.checkpoints.keys import InvalidKey, PublicKey, SigningKey, write_key
 from service.checkpoints.note import Checkpoint, InvalidNote, Tree, parse_notes
 from service.checkpoints.trees import Trees
@@ -192,7 +194,7 @@ async def test_a_restored_old_backup_is_noticed_and_takes_no_commands(
     assert kept is not None
     connection = await asyncpg.connect(database_url)
     await connection.execute("alter table ledger.events disable trigger append_only")
-    await connection.execute("alter table ledger.checkpoints disable trigger append_only")
+    await connection.execute("alter table ledger.checkpoints disable trigger kept")
     await connection.execute("delete from ledger.events where position > 2")
     await connection.execute("delete from ledger.checkpoints")
     await connection.execute(
@@ -211,6 +213,33 @@ async def test_a_restored_old_backup_is_noticed_and_takes_no_commands(
         assert "old backup" in problem["detail"]
         assert (await get(session, "/v1/accounts/team-1/balance"))["account"] == "team-1", "reads go on"
         assert await put(session, "/v1/accounts/another-team/plan", {"plan": "pro"}) in {201, 503}
+
+
+async def test_a_checkpoint_that_a_backup_just_missed_is_taken_over(database_url: str, tmp_path: Path) -> None:
+    async with served(database_url, tmp_path) as session:
+        event = (await spend(session, "team-1", MANY))[-1]
+        await get(session, f"/v1/proofs/inclusion?event={event}")
+        last = await get(session, "/v1/checkpoints/latest")
+        directory = tmp_path / "checkpoints"
+
+        def is_kept() -> bool:
+            kept = last_of_directory(directory)
+            return kept is not None and kept.number == last["number"]
+
+        await eventually(is_kept, "the checkpoint is in the directory")
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("alter table ledger.checkpoints disable trigger kept")
+    await connection.execute("delete from ledger.checkpoints where number = $1", last["number"])
+    await connection.close()
+    async with served(database_url, tmp_path) as session:
+        assert await get(session, "/v1/checkpoints/latest") == last
+        assert "history" not in (await get(session, "/readyz")).get("alarms", {})
+        event = (await spend(session, "team-2", 1))[-1]
+        await get(session, f"/v1/proofs/inclusion?event={event}")
+        assert (await get(session, "/v1/checkpoints/latest"))["number"] > last["number"]
+        kept_notes = [note for file in directory.iterdir() for note in read_checkpoints(file)]
+    numbers = [note.number for note in kept_notes]
+    assert numbers == list(range(1, len(numbers) + 1)), "each once, none missing"
 
 
 async def test_a_rewritten_log_is_noticed_at_the_start(database_url: str, tmp_path: Path) -> None:

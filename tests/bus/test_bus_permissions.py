@@ -195,6 +195,15 @@ async def test_who_may_audit_reads_the_events_and_who_may_not_does_not(database_
         events = await warehouse.client.jetstream().pull_subscribe_bind("warehouse", "CREDITS_EVENTS")
         first, *_ = await events.fetch(1, timeout=10)
         assert json.loads(first.data)["specversion"] == "1.0"
+        await stage.bus.checkpoints.open()
+        await stage.bus.checkpoints.publish(1, "a note", 0)
+        await warehouse.client.jetstream().add_consumer(
+            "CREDITS_CHECKPOINTS", durable_name="warehouse", name="warehouse"
+        )
+        notes = await warehouse.client.jetstream().pull_subscribe_bind("warehouse", "CREDITS_CHECKPOINTS")
+        assert (await notes.fetch(1, timeout=10))[0].data == b"a note"
+        await warehouse.client.publish("credits.checkpoints", b"another")
+        await warehouse.is_refused('publish to "credits.checkpoints"')
         await warehouse.client.publish("credits.events.0.granted.promo.a", b"{}")
         await warehouse.is_refused('publish to "credits.events.0.granted.promo.a"')
 

@@ -136,6 +136,8 @@ LIFE = [
     # This server signs nothing; tests/auditing asks one that does.
     Example(("GET", "/v1/checkpoints/latest"), "/v1/checkpoints/latest", status=404, has=("code",)),
     Example(("GET", "/v1/checkpoints/key"), "/v1/checkpoints/key", status=404, has=("code",)),
+    Example(("GET", "/v1/checkpoints/{number}"), "/v1/checkpoints/7", status=404, has=("code",)),
+    Example(("GET", "/v1/proofs/consistency"), "/v1/proofs/consistency?from=7", status=404, has=("code",)),
     Example(("GET", "/v1/proofs/inclusion"), "/v1/proofs/inclusion?event=0-1", status=404, has=("code",)),
     Example(("GET", "/healthz"), "/healthz", has=("status",)),
     Example(("GET", "/readyz"), "/readyz", has=("status",)),

@@ -1,0 +1,83 @@
+"""The directory of checkpoints: a file for each day, to which notes are only ever added.
+
+It may be on another machine's disk, where this process may do nothing else. A crash can leave a note there that is cut
+off; the next process cannot take it back, so it writes behind it that it is not whole (`note.CUT_OFF`), and adds the
+note again, from the database.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from service.checkpoints.keys import DASH
+from service.checkpoints.note import CUT_OFF, Checkpoint, InvalidNote, parse_notes
+
+TAIL_BYTES = 1_048_576
+"""The last checkpoint of a file stands in its last bytes."""
+
+
+def append_notes(directory: Path, notes: Sequence[str]) -> None:
+    """Add checkpoints to the files of their days, and bring them to the disk; raises InvalidNote and OSError."""
+    by_day: dict[str, list[str]] = {}
+    for note in notes:
+        by_day.setdefault(next(parse_notes(note)).at[:10], []).append(note)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for day, of_day in by_day.items():
+        _append(directory / f"{day}.checkpoints", "".join(f"{note}\n" for note in of_day))
+
+
+def _append(path: Path, text: str) -> None:
+    is_new = not path.exists()
+    with path.open("ab", buffering=0) as file:  # in one piece, for others may read or add
+        file.write(text.encode())
+        os.fsync(file.fileno())
+    if is_new:
+        _sync(path.parent)
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _newest_first(directory: Path) -> Iterator[Path]:
+    return iter(sorted(directory.glob("*.checkpoints"), reverse=True))
+
+
+def mend(directory: Path) -> bool:
+    """Say in the newest file that its last note is cut off, if it is; returns whether it was. Raises OSError."""
+    path = next(_newest_first(directory), None) if directory.is_dir() else None
+    if path is None:
+        return False
+    tail = _tail(path)
+    if not tail or (tail.endswith("\n\n") and tail.strip("\n").rpartition("\n\n")[2].startswith((DASH, CUT_OFF))):
+        return False
+    _append(path, f"\n\n{CUT_OFF}\n\n")
+    return True
+
+
+def last_of_directory(directory: Path | None) -> Checkpoint | None:
+    """Return the last whole checkpoint of a directory, None when it has none; raises OSError."""
+    if directory is None or not directory.is_dir():
+        return None
+    for path in _newest_first(directory):
+        blocks = [block for block in _tail(path).split("\n\n") if block.strip()]
+        for end in range(len(blocks), 1, -1):
+            if end < len(blocks) and blocks[end].strip() == CUT_OFF:
+                continue
+            try:
+                return next(parse_notes("\n\n".join(blocks[end - 2 : end])))
+            except InvalidNote:
+                continue  # cut off by a crash, or the signatures of the one before
+    return None
+
+
+def _tail(path: Path) -> str:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - TAIL_BYTES))
+        return file.read().decode(errors="replace")
