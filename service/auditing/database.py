@@ -10,17 +10,15 @@ from typing import cast
 
 import msgspec
 
-from events.account import Account, Item, ItemKind
+from events.account import ItemKind
 from events.holds import Hold
 from events.instants import Instant, instant
 from events.recorded import TYPE_OF, Event
 from service.auditing.faults import Fault, Faulty
 from service.auditing.memory import States, key_of
 from service.auditing.verifier import Mark, Verified, Verifier, is_same_account
+from service.snapshots import decode_account, decode_item
 from service.store.auditing import LineRow, PartitionView
-
-_account = msgspec.msgpack.Decoder(Account)
-_item: msgspec.msgpack.Decoder[Item] = msgspec.msgpack.Decoder(Item)
 
 Advance = Callable[[int], None]
 """Told how many lines, or bytes of a file, were done since the last time."""
@@ -32,21 +30,19 @@ class Columns:
     def __init__(self, verifier: Verifier) -> None:
         self._verifier = verifier
         self._command: tuple[str, str | None] | None = None
-        self._moment: datetime | None = None
-        self._instant = Instant("")
+        self._instants: dict[datetime, Instant] = {}
 
     def take(self, row: LineRow) -> None:
         """Check one row; raises Faulty."""
         verifier = self._verifier
         place = verifier.position + 1
-        if not verifier.suspects and sha256(row.line).digest() != row.hash:
+        digest = sha256(row.line).digest()
+        if digest != row.hash and not verifier.suspects:
             verifier.refuse("wrong_hash", f"the stored hash is {row.hash.hex()}, the line has another one")
-        event = verifier.take(row.line)
+        event = verifier.take(row.line, digest)
         if verifier.suspects:
             return
-        if row.recorded_at is not self._moment:
-            self._moment, self._instant = row.recorded_at, instant(row.recorded_at)
-        told = (row.position, row.account, row.type, row.kind, self._instant, row.key)
+        told = (row.position, row.account, row.type, row.kind, self._instant(row.recorded_at), row.key)
         written = (
             *(event.position, event.account, TYPE_OF[type(event.data)], event.kind, event.recorded_at),
             self._key(event),
@@ -55,6 +51,14 @@ class Columns:
             names = ("position", "account", "type", "kind", "recorded_at", "key")
             wrong = [name for name, one, other in zip(names, told, written, strict=True) if one != other]
             verifier.refuse("wrong_columns", f"the column {wrong[0]} is not what the line says", event, position=place)
+
+    def _instant(self, moment: datetime) -> Instant:
+        """Return the instant of a column; many lines share one."""
+        found = self._instants.get(moment)
+        if found is None:
+            self._instants.clear()
+            found = self._instants[moment] = instant(moment)
+        return found
 
     def _key(self, event: Event) -> bytes | None:
         """Return what the column `key` has: 16 bytes on the first event of a caller's command."""
@@ -105,7 +109,7 @@ async def _verify_accounts(view: PartitionView, verifier: Verifier) -> None:
             if replayed is None:
                 raise _wrong(verifier, row.account, 0, "it is stored, and the log does not have it")
             try:
-                stored = _account.decode(row.state)
+                stored = decode_account(row.state)
             except msgspec.DecodeError as error:
                 raise _wrong(verifier, row.account, replayed.position, f"it cannot be read: {error}") from None
             if row.position != replayed.position or not is_same_account(stored, replayed):
@@ -120,24 +124,28 @@ async def _verify_accounts(view: PartitionView, verifier: Verifier) -> None:
 async def _verify_items(view: PartitionView, verifier: Verifier) -> None:
     """Compare the stored items with those of the replay, both ways; raises Faulty."""
     count = 0
-    states = verifier.states
+    shelf = verifier.states.shelf
     async for page in view.items():
         for row in page:
             count += 1
+            key = (cast("ItemKind", row.kind), row.id)
+            if (
+                row.state == shelf.stored(row.account, key)
+                and row.due_at is None
+                and not shelf.is_open(row.account, key)
+            ):
+                continue  # the same bytes say the same; objects whose keys have another order are compared below
             try:
-                stored = _item.decode(row.state)
+                stored = decode_item(row.state)
             except msgspec.DecodeError as error:
                 raise _wrong_item(verifier, row.account, f"{row.kind} {row.id} cannot be read: {error}") from None
-            replayed = states.item(row.account, (cast("ItemKind", row.kind), row.id))
+            replayed = shelf.item(row.account, key)
             due_at = replayed.due_at if isinstance(replayed, Hold) else None
             if stored != replayed or row.due_at != due_at:
                 told = "the log does not have it" if replayed is None else f"differs: {_difference(stored, replayed)}"
                 raise _wrong_item(verifier, row.account, f"{row.kind} {row.id}: {told}")
-    expected = 0
-    for _ in states.all_items():
-        expected += 1
-    if count != expected:
-        for account, item in states.all_items():
+    if count != shelf.count():
+        for account, item in shelf.items():
             if not await view.has_item(account, *key_of(item)):
                 raise _wrong_item(verifier, account, f"{key_of(item)[0]} {item.id} is not stored")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from service.auditing.database import Advance
 from service.auditing.faults import Faulty
 from service.auditing.memory import UNITS_IN_MEMORY_MAX, States
+from service.auditing.shelf import SHELF_ITEMS_MAX
 from service.auditing.verifier import Mark, Verified, Verifier
 
 PARTITIONS_MAX = 1024
@@ -86,6 +87,7 @@ class _Share:
         self._verifiers[partition] = verifier
         for each in self._verifiers.values():
             each.states.units_max = UNITS_IN_MEMORY_MAX // len(self._verifiers)
+            each.states.shelf.items_max = SHELF_ITEMS_MAX // len(self._verifiers)
         return verifier
 
     def _end(self, verifier: Verifier, faulty: Faulty | None) -> None:

@@ -19,7 +19,6 @@ import msgspec
 from events.account import ZERO, Account, State
 from events.facts import Consumed, Figures, Granted, PlanChanged, Refunded, Reserved
 from events.grants import BONUS_KINDS, Grant
-from events.holds import Hold
 from events.instants import Instant
 from events.merkle import Frontier, leaf_hash
 from events.partition import partition_of
@@ -82,8 +81,8 @@ class Verifier:
         """Whether a broken link was met, of which the next line, or the end, says which end was changed."""
         return self._suspicion is not None
 
-    def take(self, line: bytes) -> Event:
-        """Check the next line; raises Faulty at the first that is wrong."""
+    def take(self, line: bytes, digest: bytes | None = None) -> Event:
+        """Check the next line, of which `digest` is the SHA-256 if that is known; raises Faulty at the first that is wrong."""
         try:
             event = decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -100,7 +99,7 @@ class Verifier:
             return event
         self._replay(event)
         self.position += 1
-        self.hash = sha256(line).hexdigest()
+        self.hash = (digest or sha256(line).digest()).hex()
         self.tree.add(leaf_hash(line))
         if self._marks and self.tree.size == self._marks[-1].size:
             self._check_mark(event)
@@ -137,6 +136,13 @@ class Verifier:
 
     def _check_place(self, event: Event) -> None:
         expected = self.position + 1
+        if (
+            event.id == f"{self.partition}-{expected}"
+            and event.position == expected
+            and event.partition == self.partition
+        ):
+            self._check_home(event)
+            return
         if event.id != f"{event.partition}-{event.position}":
             self.refuse(
                 "out_of_place", f"the line's id is {event.id}, its place {event.partition}-{event.position}", event
@@ -151,6 +157,8 @@ class Verifier:
             )
         if event.position < expected:
             self.refuse("out_of_place", f"the line says it is {event.id}, which came before", event)
+
+    def _check_home(self, event: Event) -> None:
         if self._partitions is not None:
             home = partition_of(event.account, self._partitions)
             if home != self.partition:
@@ -263,9 +271,7 @@ class Verifier:
         states.finish()
         held: dict[str, int] = {}
         occupied: dict[str, dict[str, int]] = {}
-        for account, item in states.all_items():
-            if not isinstance(item, Hold):
-                continue
+        for account, item in states.shelf.open_holds():
             if item.held:
                 held[account] = held.get(account, 0) + item.held
             if item.state == "open":
