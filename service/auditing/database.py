@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from datetime import datetime
 from hashlib import sha256
-from typing import cast
+from typing import NoReturn, cast
 
 import msgspec
 
@@ -35,22 +35,31 @@ class Columns:
     def take(self, row: LineRow) -> None:
         """Check one row; raises Faulty."""
         verifier = self._verifier
-        place = verifier.position + 1
-        digest = sha256(row.line).digest()
-        if digest != row.hash and not verifier.suspects:
-            verifier.refuse("wrong_hash", f"the stored hash is {row.hash.hex()}, the line has another one")
-        event = verifier.take(row.line, digest)
+        position, account, type_, kind, recorded_at, key, line, stored_hash = row
+        digest = sha256(line).digest()
+        if digest != stored_hash and not verifier.suspects:
+            verifier.refuse("wrong_hash", f"the stored hash is {stored_hash.hex()}, the line has another one")
+        event = verifier.take(line, digest)
         if verifier.suspects:
             return
-        told = (row.position, row.account, row.type, row.kind, self._instant(row.recorded_at), row.key)
-        written = (
-            *(event.position, event.account, TYPE_OF[type(event.data)], event.kind, event.recorded_at),
-            self._key(event),
-        )
-        if told != written:
-            names = ("position", "account", "type", "kind", "recorded_at", "key")
-            wrong = [name for name, one, other in zip(names, told, written, strict=True) if one != other]
-            verifier.refuse("wrong_columns", f"the column {wrong[0]} is not what the line says", event, position=place)
+        if not (
+            position == event.position
+            and account == event.account
+            and type_ == TYPE_OF[type(event.data)]
+            and kind == event.kind
+            and self._instant(recorded_at) == event.recorded_at
+            and key == self._key(event)
+        ):
+            self._refuse(row, event)
+
+    def _refuse(self, row: LineRow, event: Event) -> NoReturn:
+        told = (row.position, row.account, row.type, row.kind, self._instant(row.recorded_at))
+        written = (event.position, event.account, TYPE_OF[type(event.data)], event.kind, event.recorded_at)
+        names = ("position", "account", "type", "kind", "recorded_at")
+        wrong = [name for name, one, other in zip(names, told, written, strict=True) if one != other]
+        column = wrong[0] if wrong else "key"
+        detail = f"the column {column} is not what the line says"
+        self._verifier.refuse("wrong_columns", detail, event, position=event.position)
 
     def _instant(self, moment: datetime) -> Instant:
         """Return the instant of a column; many lines share one."""
@@ -62,12 +71,11 @@ class Columns:
 
     def _key(self, event: Event) -> bytes | None:
         """Return what the column `key` has: 16 bytes on the first event of a caller's command."""
-        command = (event.account, event.command.idempotency_key)
-        is_first = command != self._command
-        self._command = command
-        if not is_first or command[1] is None:
+        key, account = event.command.idempotency_key, event.account
+        before, self._command = self._command, (account, key)
+        if key is None or before == self._command:
             return None
-        return sha256(f"{command[0]}\0{command[1]}".encode()).digest()[:16]
+        return sha256(f"{account}\0{key}".encode()).digest()[:16]
 
 
 async def verify_partition(

@@ -80,15 +80,19 @@ class States:
     def evolve(self, state: State, event: Event) -> None:
         """Change a state by an event, with the items that it needs; LookupError when it cannot have happened."""
         evolve(state, event)
-        known, account = state.known, event.account
+        self.settle(state)
+
+    def settle(self, state: State) -> None:
+        """Let what changed be known; what is over goes to the shelf, and what was brought from there is let go."""
+        account = state.account.id
+        known = state.known
         for key, item in state.changed.items():
-            kind = type(item)
-            if kind is Consumption or (kind is Hold and item.state != "open" and not item.held):  # type: ignore[union-attr]  # a hold has both
+            if is_over(item):
                 self.shelf.put(account, key, item)
                 known.pop(key, None)
             else:
                 known[key] = item
-        if isinstance(known, _Known) and known.brought:
+        if type(known) is _Known and known.brought:
             for key in known.brought:
                 if key not in state.changed:
                     known.pop(key, None)
@@ -134,6 +138,11 @@ class States:
     def all_accounts(self) -> Iterator[Account]:
         """Yield every account; after `finish`."""
         return self.shelf.accounts()
+
+
+def is_over(item: Item) -> bool:
+    """Say whether an item is work of which nothing is held or occupied any more."""
+    return type(item) is Consumption or (type(item) is Hold and item.state != "open" and not item.held)
 
 
 def _named(event: Event) -> list[Key]:

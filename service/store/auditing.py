@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from events.instants import Instant, instant
+from events.instants import Instant, instant, moment
 from service.store.log import Head, Log
 from service.store.statements import statements
 
@@ -77,6 +77,10 @@ class PartitionView:
                 after = rows[-1]["position"]
             if len(rows) < LINES_PER_PAGE:
                 return
+
+    async def position_at(self, at: Instant) -> int:
+        """Return the position of the last line that was recorded before an instant, 0 when there is none."""
+        return int(await self._connection.fetchval(_SQL["position_at"], self._partition, moment(at)))
 
     async def accounts(self) -> AsyncIterator[list[AccountRow]]:
         """Yield the stored accounts, in pages."""
