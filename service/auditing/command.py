@@ -70,6 +70,10 @@ def audit() -> None:
     help="Signed checkpoints that the history must agree with.",
 )  # fmt: skip
 @click.option("--key", "keys", multiple=True, help="A public key, or its file, that must have signed the checkpoints.")
+@click.option(
+    "--projections/--no-projections", default=True,
+    help="Whether to fold all projections anew and compare.  [default: --projections]",
+)  # fmt: skip
 @click.option("--partitions", type=click.IntRange(1, 1024), help="With --from-file: how many the ledger has.")
 @json_option
 @data_option
@@ -80,13 +84,15 @@ def verify(
     partitions: int | None,
     data: Path | None,
     *,
+    projections: bool,
     as_json: bool,
 ) -> None:
     """Check every line of the history, and all that is kept beside it, by replaying it from nothing.
 
     Each line must be canonical, in its place, and linked by its hash to the one before it; balances and identities must
     hold after each event; and the stored hashes, heads, accounts, holds, consumptions and grants must be what the replay
-    comes to. The first wrong event of each partition is named.
+    comes to, and the projections what a fold of the same lines does. The first wrong event of each partition is named,
+    and of what is stored beside the log, the first event where it parts from the replay.
 
     A checkpoint that was kept elsewhere proves more: that the lines are those that it was signed for, although somebody
     could have rewritten them with all their hashes. From the database, its own last checkpoint is checked as well.
@@ -107,7 +113,7 @@ def verify(
         if given and not trusted:
             click.echo("note: the signatures of the checkpoints were not checked; name the --key", err=True)
         verified = (
-            _verified_database(data, marks, as_json=as_json)
+            _verified_database(data, marks, projections=projections, as_json=as_json)
             if file is None
             else _verified_file(file, partitions, marks, as_json=as_json)
         )
@@ -126,7 +132,7 @@ def _verified_file(file: Path, partitions: int | None, marks: Marks, *, as_json:
         return verify_file(file, partitions=partitions, marks=marks, progress=progress)
 
 
-def _verified_database(data: Path | None, marks: Marks, *, as_json: bool) -> list[Verified]:
+def _verified_database(data: Path | None, marks: Marks, *, projections: bool, as_json: bool) -> list[Verified]:
     found: list[list[Verified]] = []
 
     async def work() -> None:
@@ -142,6 +148,7 @@ def _verified_database(data: Path | None, marks: Marks, *, as_json: bool) -> lis
                         partitions=partitions,
                         lines=lines,
                         marks=own,
+                        projections=projections,
                         progress=progress,
                     )
                 )

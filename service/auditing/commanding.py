@@ -33,6 +33,8 @@ account_option = click.option("--account", required=True, help="The account's id
 
 
 class InstantType(click.ParamType[Instant]):
+    """An option whose value is an instant."""
+
     name = "instant"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> Instant:

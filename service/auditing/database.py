@@ -13,9 +13,11 @@ import msgspec
 from events.account import ItemKind
 from events.holds import Hold
 from events.instants import Instant, instant
-from events.recorded import TYPE_OF, Event
+from events.recorded import TYPE_OF, Event, decode
 from service.auditing.faults import Fault, Faulty
 from service.auditing.memory import States, key_of
+from service.auditing.parting import Parting, of_account, of_item
+from service.auditing.projected import ProjectionCheck
 from service.auditing.verifier import Mark, Verified, Verifier, is_same_account
 from service.snapshots import decode_account, decode_item
 from service.store.auditing import LineRow, PartitionView
@@ -32,8 +34,8 @@ class Columns:
         self._command: tuple[str, str | None] | None = None
         self._instants: dict[datetime, Instant] = {}
 
-    def take(self, row: LineRow) -> None:
-        """Check one row; raises Faulty."""
+    def take(self, row: LineRow) -> Event:
+        """Check one row and return its event; raises Faulty."""
         verifier = self._verifier
         position, account, type_, kind, recorded_at, key, line, stored_hash = row
         digest = sha256(line).digest()
@@ -41,7 +43,7 @@ class Columns:
             verifier.refuse("wrong_hash", f"the stored hash is {stored_hash.hex()}, the line has another one")
         event = verifier.take(line, digest)
         if verifier.suspects:
-            return
+            return event
         if not (
             position == event.position
             and account == event.account
@@ -51,6 +53,7 @@ class Columns:
             and key == self._key(event)
         ):
             self._refuse(row, event)
+        return event
 
     def _refuse(self, row: LineRow, event: Event) -> NoReturn:
         told = (row.position, row.account, row.type, row.kind, self._instant(row.recorded_at))
@@ -79,17 +82,25 @@ class Columns:
 
 
 async def verify_partition(
-    view: PartitionView, partition: int, *, partitions: int, marks: Iterable[Mark] = (), advance: Advance
+    view: PartitionView,
+    partition: int,
+    *,
+    partitions: int,
+    marks: Iterable[Mark] = (),
+    projections: bool = True,
+    advance: Advance,
 ) -> Verified:
-    """Return what a partition of the database came to."""
+    """Return what a partition of the database came to, with or without its projections."""
     with closing(States()) as states:
         verifier = Verifier(partition, states, partitions=partitions, marks=marks)
         columns = Columns(verifier)
         try:
             head = await view.head()
+            check = await ProjectionCheck.begin(view.projected, partition) if projections else None
             async for page in view.lines():
-                for row in page:
-                    columns.take(row)
+                events = [columns.take(row) for row in page]
+                if check is not None and not verifier.suspects:
+                    await check.take(events)
                 advance(len(page))
             verifier.end(vouched=None if head is None else head.hash)
             if head is None or (head.position, head.hash) != (verifier.position, verifier.hash):
@@ -102,6 +113,8 @@ async def verify_partition(
             verifier.finish()
             await _verify_accounts(view, verifier)
             await _verify_items(view, verifier)
+            if check is not None:
+                await check.verify()
         except Faulty as faulty:
             return verifier.result(faulty.fault)
         return verifier.result(None)
@@ -121,8 +134,9 @@ async def _verify_accounts(view: PartitionView, verifier: Verifier) -> None:
             except msgspec.DecodeError as error:
                 raise _wrong(verifier, row.account, replayed.position, f"it cannot be read: {error}") from None
             if row.position != replayed.position or not is_same_account(stored, replayed):
-                difference = _difference(stored, replayed)
-                raise _wrong(verifier, row.account, replayed.position, f"it differs from the replay: {difference}")
+                told = f"it differs from the replay: {_difference(stored, replayed)}"
+                parting = of_account(stored, replayed)
+                raise _wrong(verifier, row.account, *await _parted(view, row.account, parting, replayed.position, told))
     if count != verifier.states.accounts:
         for account in verifier.states.all_accounts():
             if not await view.has_account(account.id):
@@ -138,8 +152,8 @@ async def _verify_items(view: PartitionView, verifier: Verifier) -> None:
             count += 1
             key = (cast("ItemKind", row.kind), row.id)
             if (
-                row.state == shelf.stored(row.account, key)
-                and row.due_at is None
+                row.due_at is None
+                and row.state == shelf.stored(row.account, key)
                 and not shelf.is_open(row.account, key)
             ):
                 continue  # the same bytes say the same; objects whose keys have another order are compared below
@@ -148,14 +162,30 @@ async def _verify_items(view: PartitionView, verifier: Verifier) -> None:
             except msgspec.DecodeError as error:
                 raise _wrong_item(verifier, row.account, f"{row.kind} {row.id} cannot be read: {error}") from None
             replayed = shelf.item(row.account, key)
+            if replayed is None:
+                raise _wrong_item(verifier, row.account, f"{row.kind} {row.id}: the log does not have it")
             due_at = replayed.due_at if isinstance(replayed, Hold) else None
             if stored != replayed or row.due_at != due_at:
-                told = "the log does not have it" if replayed is None else f"differs: {_difference(stored, replayed)}"
-                raise _wrong_item(verifier, row.account, f"{row.kind} {row.id}: {told}")
+                told = f"{row.kind} {row.id}: differs: {_difference(stored, replayed)}"
+                parting = of_item(key, stored, replayed)
+                position, told = await _parted(view, row.account, parting, 0, told)
+                raise _wrong_item(verifier, row.account, told, position=position)
     if count != shelf.count():
         for account, item in shelf.items():
             if not await view.has_item(account, *key_of(item)):
                 raise _wrong_item(verifier, account, f"{key_of(item)[0]} {item.id} is not stored")
+
+
+async def _parted(view: PartitionView, account: str, parting: Parting, position: int, told: str) -> tuple[int, str]:
+    """Return the position of the first event where something stored parts from the replay, and what is told of it."""
+    with closing(States()) as states:
+        async for line in view.account_lines(account):
+            event = decode(line)
+            state = states.get(account)
+            states.evolve(state, event)
+            parting.follow(state, event)
+    event = parting.event
+    return (position, told) if event is None else (event.position, f"from {event.id} ({event.kind}) on {told}")
 
 
 def _wrong(verifier: Verifier, account: str, position: int, detail: str) -> Faulty:
@@ -170,13 +200,13 @@ def _wrong(verifier: Verifier, account: str, position: int, detail: str) -> Faul
     )
 
 
-def _wrong_item(verifier: Verifier, account: str, detail: str) -> Faulty:
+def _wrong_item(verifier: Verifier, account: str, detail: str, *, position: int = 0) -> Faulty:
     known = verifier.states.stored(account)
     return Faulty(
         Fault(
             code="wrong_item",
             partition=verifier.partition,
-            position=0 if known is None else known.position,
+            position=position or (0 if known is None else known.position),
             account=account,
             detail=detail,
         )

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from events.instants import Instant, instant, moment
+from service.store.auditing_projections import ProjectedView
 from service.store.log import Head, Log
 from service.store.statements import statements
 
@@ -62,6 +63,21 @@ class PartitionView:
     def __init__(self, connection: Connection, partition: int) -> None:
         self._connection = connection
         self._partition = partition
+
+    @property
+    def projected(self) -> ProjectedView:
+        """The projections of the partition as of the same instant."""
+        return ProjectedView(self._connection, self._partition)
+
+    async def account_lines(self, account: str) -> AsyncIterator[bytes]:
+        """Yield the lines of one account."""
+        after = 0
+        while rows := await self._connection.fetch(
+            _SQL["account_lines"], self._partition, account, after, LINES_PER_PAGE
+        ):
+            for row in rows:
+                yield row["line"]
+            after = rows[-1]["position"]
 
     async def head(self) -> Head | None:
         """Return where the partition says that it ends, or None when it says nothing."""
