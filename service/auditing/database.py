@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from datetime import datetime
 from hashlib import sha256
-from typing import NoReturn, cast
+from typing import NoReturn
 
 import msgspec
 
-from events.account import ItemKind
+from events.account import Key
 from events.holds import Hold
 from events.instants import Instant, instant
 from events.recorded import TYPE_OF, Event, decode
@@ -56,7 +56,8 @@ class Columns:
         return event
 
     def _refuse(self, row: LineRow, event: Event) -> NoReturn:
-        told = (row.position, row.account, row.type, row.kind, self._instant(row.recorded_at))
+        position, account, type_, kind, recorded_at, *_ = row
+        told = (position, account, type_, kind, self._instant(recorded_at))
         written = (event.position, event.account, TYPE_OF[type(event.data)], event.kind, event.recorded_at)
         names = ("position", "account", "type", "kind", "recorded_at")
         wrong = [name for name, one, other in zip(names, told, written, strict=True) if one != other]
@@ -150,26 +151,23 @@ async def _verify_items(view: PartitionView, verifier: Verifier) -> None:
     async for page in view.items():
         for row in page:
             count += 1
-            key = (cast("ItemKind", row.kind), row.id)
-            if (
-                row.due_at is None
-                and row.state == shelf.stored(row.account, key)
-                and not shelf.is_open(row.account, key)
-            ):
+            account, kind, item_id, due_at, state = row
+            key: Key = (kind, item_id)
+            if due_at is None and state == shelf.stored(account, key) and not shelf.is_open(account, key):
                 continue  # the same bytes say the same; objects whose keys have another order are compared below
             try:
-                stored = decode_item(row.state)
+                stored = decode_item(state)
             except msgspec.DecodeError as error:
-                raise _wrong_item(verifier, row.account, f"{row.kind} {row.id} cannot be read: {error}") from None
-            replayed = shelf.item(row.account, key)
+                raise _wrong_item(verifier, account, f"{kind} {item_id} cannot be read: {error}") from None
+            replayed = shelf.item(account, key)
             if replayed is None:
-                raise _wrong_item(verifier, row.account, f"{row.kind} {row.id}: the log does not have it")
-            due_at = replayed.due_at if isinstance(replayed, Hold) else None
-            if stored != replayed or row.due_at != due_at:
-                told = f"{row.kind} {row.id}: differs: {_difference(stored, replayed)}"
+                raise _wrong_item(verifier, account, f"{kind} {item_id}: the log does not have it")
+            expected = replayed.due_at if isinstance(replayed, Hold) else None
+            if stored != replayed or expected != (None if due_at is None else instant(due_at)):
+                told = f"{kind} {item_id}: differs: {_difference(stored, replayed)}"
                 parting = of_item(key, stored, replayed)
-                position, told = await _parted(view, row.account, parting, 0, told)
-                raise _wrong_item(verifier, row.account, told, position=position)
+                position, told = await _parted(view, account, parting, 0, told)
+                raise _wrong_item(verifier, account, told, position=position)
     if count != shelf.count():
         for account, item in shelf.items():
             if not await view.has_item(account, *key_of(item)):

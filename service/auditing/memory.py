@@ -18,7 +18,7 @@ from events.holds import Consumption, Hold
 from events.payments import Paid
 from events.recorded import Event
 from events.spending import Payers, Resets
-from service.auditing.shelf import SHELF_ITEMS_MAX, Shelf
+from service.auditing.shelf import Budget, Shelf
 
 UNITS_IN_MEMORY_MAX = 10_000
 """Accounts, and items of theirs that are not on the shelf, together; each takes one to two KiB."""
@@ -44,12 +44,12 @@ class _Known(dict[Key, Item | None]):
 class States:
     """The states that a replay of one partition leads to; `close` removes what it put aside."""
 
-    def __init__(self, units_max: int = UNITS_IN_MEMORY_MAX, items_max: int = SHELF_ITEMS_MAX) -> None:
+    def __init__(self, units_max: int = UNITS_IN_MEMORY_MAX, budget: Budget | None = None) -> None:
         self._states: OrderedDict[str, State] = OrderedDict()
         self._sizes: dict[str, int] = {}
         self._units = 0
         self.units_max = units_max
-        self.shelf = Shelf(items_max)
+        self.shelf = Shelf(budget)
         self.accounts = 0
 
     def close(self) -> None:

@@ -24,11 +24,31 @@ Place = tuple[str, str, str]
 """An account, and the kind and the id of its item."""
 
 
-class Shelf:
-    """Keeps bytes by their keys; `close` removes the file."""
+class Budget:
+    """How many items some shelves have in memory together; where it ends, the fullest one goes into its file."""
 
     def __init__(self, items_max: int = SHELF_ITEMS_MAX) -> None:
         self.items_max = items_max
+        self.used = 0
+        self._shelves: list[Shelf] = []
+
+    def join(self, shelf: Shelf) -> None:
+        """Let a shelf take part."""
+        self._shelves.append(shelf)
+
+    def take(self) -> None:
+        """Count one more item."""
+        self.used += 1
+        while self.used > self.items_max:
+            self.used -= max(self._shelves, key=lambda shelf: shelf.in_memory).spill()
+
+
+class Shelf:
+    """Keeps bytes by their keys; `close` removes the file."""
+
+    def __init__(self, budget: Budget | None = None) -> None:
+        self._budget = budget or Budget()
+        self._budget.join(self)
         self._items: dict[Place, bytes] = {}
         self._open: set[Place] = set()
         self._accounts: dict[str, bytes] = {}
@@ -36,6 +56,7 @@ class Shelf:
 
     def close(self) -> None:
         """Forget everything."""
+        self._budget.used -= self.in_memory
         self._items, self._open, self._accounts = {}, set(), {}
         if self._file is not None:
             self._file.close()
@@ -48,13 +69,17 @@ class Shelf:
             self._open.add(place)
         elif self._open:
             self._open.discard(place)
+        is_new = place not in self._items
         self._items[place] = encode(item)
-        if len(self._items) + len(self._accounts) > self.items_max:
-            self._spill()
+        if is_new:
+            self._budget.take()
 
     def put_account(self, account: Account) -> None:
         """Keep an account."""
+        is_new = account.id not in self._accounts
         self._accounts[account.id] = encode(account)
+        if is_new:
+            self._budget.take()
 
     def account(self, account: str) -> Account | None:
         """Return an account, or None when it is not here."""
@@ -80,7 +105,7 @@ class Shelf:
     def accounts(self) -> Iterator[Account]:
         """Yield every account."""
         if self._file is not None:
-            self._spill()
+            self._gather()
             yield from self._file.accounts()
         else:
             yield from map(decode_account, self._accounts.values())
@@ -88,7 +113,7 @@ class Shelf:
     def items(self) -> Iterator[tuple[str, Item]]:
         """Yield every item with its account."""
         if self._file is not None:
-            self._spill()
+            self._gather()
             yield from self._file.items()
         else:
             for (account, _, _), stored in self._items.items():
@@ -105,15 +130,26 @@ class Shelf:
         """Return how many items there are."""
         if self._file is None:
             return len(self._items)
-        self._spill()
+        self._gather()
         return self._file.count()
 
-    def _spill(self) -> None:
-        """Put what is in memory into the file."""
+    @property
+    def in_memory(self) -> int:
+        """How many accounts and items are in memory."""
+        return len(self._items) + len(self._accounts)
+
+    def spill(self) -> int:
+        """Put what is in memory into the file; returns how much it was."""
         if self._file is None:
             self._file = _File()
+        spilt = self.in_memory
         self._file.put(self._accounts, self._items)
         self._accounts, self._items = {}, {}
+        return spilt
+
+    def _gather(self) -> None:
+        """Bring everything into the file."""
+        self._budget.used -= self.spill()
 
 
 class _File:

@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
+import asyncpg
+
 from events.instants import Instant, instant, moment
 from service.store.auditing_projections import ProjectedView
 from service.store.log import Head, Log
@@ -25,17 +27,11 @@ LINES_PER_PAGE = 1_000
 ROWS_PER_PAGE = 2_000
 
 
-class LineRow(NamedTuple):
-    """A line, with the columns beside it."""
+class LineRow(asyncpg.Record):
+    """A line with the columns beside it: position, account, type, kind, recorded_at, key, line, hash.
 
-    position: int
-    account: str
-    type: str
-    kind: str
-    recorded_at: datetime
-    key: bytes | None
-    line: bytes
-    hash: bytes
+    There are so many that nothing else is made of them.
+    """
 
 
 class AccountRow(NamedTuple):
@@ -47,14 +43,8 @@ class AccountRow(NamedTuple):
     state: bytes
 
 
-class ItemRow(NamedTuple):
-    """A stored hold, consumption or ended grant."""
-
-    account: str
-    kind: str
-    id: str
-    due_at: Instant | None
-    state: bytes
+class ItemRow(asyncpg.Record):
+    """A stored hold, consumption or ended grant: account, kind, id, due_at, state."""
 
 
 class PartitionView:
@@ -87,9 +77,11 @@ class PartitionView:
     async def lines(self, after: int = 0) -> AsyncIterator[list[LineRow]]:
         """Yield the lines behind a position, in pages."""
         while True:
-            rows = await self._connection.fetch(_SQL["lines"], self._partition, after, LINES_PER_PAGE)
+            rows = await self._connection.fetch(
+                _SQL["lines"], self._partition, after, LINES_PER_PAGE, record_class=LineRow
+            )
             if rows:
-                yield [LineRow(*row) for row in rows]
+                yield rows
                 after = rows[-1]["position"]
             if len(rows) < LINES_PER_PAGE:
                 return
@@ -116,12 +108,11 @@ class PartitionView:
         """Yield the stored items, in pages."""
         after = ("", "", "")
         while True:
-            rows = await self._connection.fetch(_SQL["items"], self._partition, *after, ROWS_PER_PAGE)
+            rows = await self._connection.fetch(
+                _SQL["items"], self._partition, *after, ROWS_PER_PAGE, record_class=ItemRow
+            )
             if rows:
-                yield [
-                    ItemRow(row["account"], row["kind"], row["id"], _instant(row["due_at"]), row["state"])
-                    for row in rows
-                ]
+                yield rows
                 after = (rows[-1]["account"], rows[-1]["kind"], rows[-1]["id"])
             if len(rows) < ROWS_PER_PAGE:
                 return
@@ -149,7 +140,7 @@ async def view_of(log: Log, partition: int) -> AsyncGenerator[PartitionView]:
 async def next_lines(log: Log, partition: int, after: int, limit: int) -> list[LineRow]:
     """Return the next lines behind a position, outside of any view; raises Unavailable."""
     async with log.connection() as connection:
-        return [LineRow(*row) for row in await connection.fetch(_SQL["lines"], partition, after, limit)]
+        return await connection.fetch(_SQL["lines"], partition, after, limit, record_class=LineRow)
 
 
 async def event_line(log: Log, partition: int, position: int) -> tuple[bytes, str] | None:
