@@ -41,6 +41,14 @@ class History:
         index = max(1, bisect_right(self._instants, instant))
         return self._instants[index] if index < len(self._instants) else None
 
+    def named(self, version: str) -> Catalog | None:
+        """Return the catalog of a version, None when it is not known."""
+        return next((entry.catalog for entry in self._entries if entry.catalog.version == version), None)
+
+    def supposing(self, catalog: Catalog, since: Instant) -> History:
+        """Return this history as if `catalog` had come into force at an instant, and stayed."""
+        return History((*(entry for entry in self._entries if entry.at < since), Activation(since, catalog)))
+
 
 NO_HISTORY = History()
 """For a ledger that only ever had one catalog."""

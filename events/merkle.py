@@ -40,7 +40,12 @@ class Frontier:
 
     def add(self, leaf: bytes) -> None:
         """Add the next leaf, by its hash."""
-        self.add_subtree(0, leaf)
+        roots, carry = self.roots, self.size
+        while carry & 1:  # node_hash in place: this is done for every line that is verified or signed
+            leaf = sha256(b"\x01" + roots.pop() + leaf).digest()
+            carry >>= 1
+        roots.append(leaf)
+        self.size += 1
 
     def add_subtree(self, level: int, root: bytes) -> None:
         """Add a whole subtree of 2^`level` leaves; ValueError where none can stand."""

@@ -14,12 +14,6 @@ set granted = t.granted + excluded.granted,
     revoked = t.revoked + excluded.revoked,
     unfunded = t.unfunded + excluded.unfunded
 
--- name: apply_grants
-insert into projections.finance_grants (partition, generation, account, grant_id, kind, basis)
-select partition, generation, account, grant_id, kind, basis
-from unnest($1::integer[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::text[])
-    as u (partition, generation, account, grant_id, kind, basis)
-
 -- name: grants
 -- The origin of some grants.
 select g.partition, g.generation, g.account, g.grant_id, g.kind, g.basis

@@ -1,9 +1,3 @@
--- name: apply
-insert into projections.history (partition, generation, account, term, position)
-select partition, generation, account, term, position
-from unnest($1::integer[], $2::integer[], $3::text[], $4::text[], $5::bigint[])
-    as u (partition, generation, account, term, position)
-
 -- name: digest
 select coalesce(sum(('x' || left(md5(concat_ws('|', account, term, position)), 16))::bit(64)::bigint::numeric), 0)::text as digest
 from projections.history where partition = $1 and generation = $2

@@ -91,7 +91,7 @@ class Auditor:
                 for row in rows[start : start + LINES_AT_ONCE]:
                     columns.take(row)
                 await asyncio.sleep((perf_counter() - begun) * self._rest)
-            after = rows[-1].position
+            after = rows[-1]["position"]
             self.verified[verifier.partition] = verifier.position
 
     async def round(self) -> None:

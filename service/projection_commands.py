@@ -23,7 +23,8 @@ from service.store.log import Log
 from service.store.projected import PROJECTIONS
 from service.store.projecting import Generation
 
-BATCH_LINES_MAX = 2000
+BATCH_LINES_MAX = 4000
+LANES = 2
 WAIT_SECONDS = 0.05
 CONNECTIONS = 4
 
@@ -116,7 +117,7 @@ def _rebuild(names: Sequence[str], data: Path | None) -> None:
 
 async def rebuild(log: Log, names: Sequence[str]) -> list[str]:
     """Build projections again, showing how far; returns those that said something else than the log. Raises Outage."""
-    projector = Projector(log, batch_lines_max=BATCH_LINES_MAX)
+    projector = Projector(log, batch_lines_max=BATCH_LINES_MAX, lanes=LANES)
     await projector.store.register()
     await projector.catch_up()
     built = {name: await projector.store.rebuild(name) for name in names}

@@ -35,13 +35,25 @@ _log = logging.getLogger(__name__)
 class Projector:
     """Reads every partition until it is stopped."""
 
-    def __init__(self, log: Log, *, poll_seconds: float = POLL_SECONDS, batch_lines_max: int = BATCH_LINES_MAX) -> None:
-        """Take a log of its own, so that no append waits for a connection."""
+    def __init__(
+        self,
+        log: Log,
+        *,
+        poll_seconds: float = POLL_SECONDS,
+        batch_lines_max: int = BATCH_LINES_MAX,
+        lanes: int = 1,
+    ) -> None:
+        """Take a log of its own, so that no append waits for a connection.
+
+        With more than one lane partitions are shared out between transactions that run at the same time, so that the
+        database works on one while the folds of another are made.
+        """
         self.store = Projecting(log)
         self.stopped: dict[int, str] = {}
         """Partitions in which the log does not go on where the projections end, and why that is said."""
         self.differences = 0
         """How many generations said something else than the one that they replaced."""
+        self._lanes = lanes
         self._poll_seconds = poll_seconds
         self._batch_lines_max = batch_lines_max
         self._woken = asyncio.Event()
@@ -106,11 +118,20 @@ class Projector:
         behind = [each.partition for each in await self.store.behind() if each.partition not in self.stopped]
         if not behind:
             return 0
-        advanced = await self.store.advance(behind, self._batch_lines_max)
-        for partition, gap in advanced.gaps.items():
-            self.stopped[partition] = gap
-            _log.critical("partition %d: %s; its projections stand still", partition, gap)
-        return advanced.lines
+        shares = [share for share in (behind[lane :: self._lanes] for lane in range(self._lanes)) if share]
+        lines_each = self._batch_lines_max // len(shares)
+        made = await asyncio.gather(
+            *(self.store.advance(share, lines_each) for share in shares), return_exceptions=True
+        )
+        lines = 0
+        for advanced in made:
+            if isinstance(advanced, BaseException):
+                raise advanced
+            lines += advanced.lines
+            for partition, gap in advanced.gaps.items():
+                self.stopped[partition] = gap
+                _log.critical("partition %d: %s; its projections stand still", partition, gap)
+        return lines
 
     async def catch_up(self) -> None:
         """Add all there is; returns when nothing is missing. Raises Outage."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import aclosing, contextmanager
 from pathlib import Path
 from time import monotonic
@@ -12,52 +12,37 @@ from typing import cast
 
 import click
 import msgspec
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from events.errors import Refusal
-from events.instants import Instant, parse
+from events.instants import Instant
 from projections.explain import explain
 from service.auditing import showing
+from service.auditing.commanding import (
+    InstantType,
+    account_option,
+    could_not_run,
+    data_option,
+    json_option,
+    progress_bar,
+    with_log,
+)
 from service.auditing.exporting import Format, exported
 from service.auditing.faults import MEANINGS
 from service.auditing.parallel import Marks, verify_database, verify_file
+from service.auditing.replaying import replay
 from service.auditing.report import Report, report
-from service.auditing.travel import EventNotFound, before, between, line_of, past
+from service.auditing.travel import before, between, line_of, past
 from service.auditing.trusted import marks_of, own_marks, read_checkpoints, read_public_keys
 from service.auditing.verifier import Verified
-from service.checkpoints.keys import InvalidKey
-from service.checkpoints.note import InvalidNote
-from service.console import print_json, told
+from service.console import print_json
 from service.database import log_at_hand
 from service.in_force import in_force
-from service.ledger import system_clock
-from service.outages import Outage
 from service.process import run
 from service.settings import Settings, database_url, load
 from service.store.catalogs import StoredCatalogs
 from service.store.feed import Feed
 from service.store.log import Log
 
-NOT_SOUND, COULD_NOT_RUN = 1, 2
-
-_data = click.option(
-    "--data", type=click.Path(file_okay=False, path_type=Path),
-    help="The directory of a `credit-ledger up`.  [default: LEDGER_DATABASE_URL, or .ledger]",
-)  # fmt: skip
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-_account = click.option("--account", required=True, help="The account's id.")
-
-
-class _Instant(click.ParamType[Instant]):
-    name = "instant"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> Instant:
-        """Return the instant that a text names."""
-        try:
-            return parse(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
+NOT_SOUND = 1
 
 
 @click.group(short_help="Verify the log, export it, look into the past, explain an event.")
@@ -69,41 +54,10 @@ def audit() -> None:
     credit-ledger audit export log.ndjson               its lines, as they are stored
     credit-ledger audit verify --from-file log.ndjson   the same without the database
     credit-ledger audit replay --account team-42 --at 2026-11-01T00:00:00Z
+    credit-ledger audit replay --catalog next.toml --from 2026-10-01T00:00:00Z
     credit-ledger audit diff --account team-42 --from 2026-10-01T00:00:00Z --to 2026-11-01T00:00:00Z
     credit-ledger audit explain 3-17
     """  # noqa: D301 - click takes \b for "leave these lines as they are"
-
-
-class CouldNotRun(click.ClickException):
-    """The work could not be done, which says nothing about the history."""
-
-    exit_code = COULD_NOT_RUN
-
-
-@contextmanager
-def _told() -> Generator[None]:
-    """End with a sentence and exit code 2 when the work cannot be done."""
-    try:
-        with told():
-            yield
-    except CouldNotRun:
-        raise
-    except click.ClickException as error:
-        raise CouldNotRun(error.message) from None
-    except (Refusal, EventNotFound, Outage, OSError, InvalidKey, InvalidNote) as error:
-        raise CouldNotRun(str(getattr(error, "detail", error))) from None
-
-
-@contextmanager
-def _progress(what: str, total: int, *, as_json: bool) -> Generator[Callable[[int], None]]:
-    """Show on a terminal how much is done."""
-    console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn(what), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
-    with Progress(
-        *columns, TimeRemainingColumn(), console=console, disable=as_json or not console.is_terminal, transient=True
-    ) as bar:
-        task = bar.add_task(what, total=max(total, 1))
-        yield lambda done: bar.update(task, completed=done)
 
 
 @audit.command("verify", short_help="Check the whole history, by replay.")
@@ -116,9 +70,13 @@ def _progress(what: str, total: int, *, as_json: bool) -> Generator[Callable[[in
     help="Signed checkpoints that the history must agree with.",
 )  # fmt: skip
 @click.option("--key", "keys", multiple=True, help="A public key, or its file, that must have signed the checkpoints.")
+@click.option(
+    "--projections/--no-projections", default=True,
+    help="Whether to fold all projections anew and compare.  [default: --projections]",
+)  # fmt: skip
 @click.option("--partitions", type=click.IntRange(1, 1024), help="With --from-file: how many the ledger has.")
-@_json
-@_data
+@json_option
+@data_option
 def verify(
     file: Path | None,
     checkpoint: Path | None,
@@ -126,13 +84,15 @@ def verify(
     partitions: int | None,
     data: Path | None,
     *,
+    projections: bool,
     as_json: bool,
 ) -> None:
     """Check every line of the history, and all that is kept beside it, by replaying it from nothing.
 
     Each line must be canonical, in its place, and linked by its hash to the one before it; balances and identities must
     hold after each event; and the stored hashes, heads, accounts, holds, consumptions and grants must be what the replay
-    comes to. The first wrong event of each partition is named.
+    comes to, and the projections what a fold of the same lines does. The first wrong event of each partition is named,
+    and of what is stored beside the log, the first event where it parts from the replay.
 
     A checkpoint that was kept elsewhere proves more: that the lines are those that it was signed for, although somebody
     could have rewritten them with all their hashes. From the database, its own last checkpoint is checked as well.
@@ -146,14 +106,14 @@ def verify(
     credit-ledger audit verify --checkpoint kept.checkpoints --key credit-ledger+1a2b3c4d+AQ...
     """  # noqa: D301 - click takes \b for "leave these lines as they are"
     started = monotonic()
-    with _told():
+    with could_not_run():
         trusted = read_public_keys(keys)
         given = () if checkpoint is None else read_checkpoints(checkpoint)
         marks, untrusted = marks_of(given, trusted)
         if given and not trusted:
             click.echo("note: the signatures of the checkpoints were not checked; name the --key", err=True)
         verified = (
-            _verified_database(data, marks, as_json=as_json)
+            _verified_database(data, marks, projections=projections, as_json=as_json)
             if file is None
             else _verified_file(file, partitions, marks, as_json=as_json)
         )
@@ -168,11 +128,11 @@ def verify(
 
 
 def _verified_file(file: Path, partitions: int | None, marks: Marks, *, as_json: bool) -> list[Verified]:
-    with _progress("verifying", file.stat().st_size, as_json=as_json) as progress:
+    with progress_bar("verifying", file.stat().st_size, as_json=as_json) as progress:
         return verify_file(file, partitions=partitions, marks=marks, progress=progress)
 
 
-def _verified_database(data: Path | None, marks: Marks, *, as_json: bool) -> list[Verified]:
+def _verified_database(data: Path | None, marks: Marks, *, projections: bool, as_json: bool) -> list[Verified]:
     found: list[list[Verified]] = []
 
     async def work() -> None:
@@ -180,7 +140,7 @@ def _verified_database(data: Path | None, marks: Marks, *, as_json: bool) -> lis
             _, partitions = await log.identity()
             lines = sum((await Feed(log, partitions).heads()).values())
             own = await own_marks(log, marks)
-            with _progress("verifying", lines, as_json=as_json) as progress:
+            with progress_bar("verifying", lines, as_json=as_json) as progress:
                 found.append(
                     await verify_database(
                         log,
@@ -188,6 +148,7 @@ def _verified_database(data: Path | None, marks: Marks, *, as_json: bool) -> lis
                         partitions=partitions,
                         lines=lines,
                         marks=own,
+                        projections=projections,
                         progress=progress,
                     )
                 )
@@ -213,7 +174,7 @@ def _print_report(found: Report, seconds: float) -> None:
 @click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--format", "form", type=click.Choice(["ndjson", "csv"]), default="ndjson", show_default=True)
 @click.option("--partition", type=click.IntRange(0, 1023), help="Only this one.  [default: all]")
-@_data
+@data_option
 def export(file: Path | None, form: Format, partition: int | None, data: Path | None) -> None:
     """Write the log to FILE, or to standard output: by partition, then position, as of one instant.
 
@@ -231,7 +192,7 @@ def export(file: Path | None, form: Format, partition: int | None, data: Path | 
             feed = Feed(log, partitions)
             heads = await feed.heads()
             total = sum(position for number, position in heads.items() if partition in {None, number})
-            with _written(file) as write, _progress("exporting", total, as_json=file is None) as progress:
+            with _written(file) as write, progress_bar("exporting", total, as_json=file is None) as progress:
                 done = 0
                 async with aclosing(exported(feed, partition=partition, form=form)) as pieces:
                     async for piece in pieces:
@@ -241,7 +202,7 @@ def export(file: Path | None, form: Format, partition: int | None, data: Path | 
         finished.append(None)
 
     finished: list[None] = []
-    with _told():
+    with could_not_run():
         run(work)
     if not finished:
         raise click.Abort
@@ -268,37 +229,12 @@ def _written(file: Path | None) -> Generator[Callable[[bytes], object]]:
         part.unlink(missing_ok=True)
 
 
-@audit.command("replay", short_help="Show an account as it was.")
-@_account
-@click.option("--at", type=_Instant(), help="The instant.  [default: now]")
-@_json
-@_data
-def replay(account: str, at: Instant | None, data: Path | None, *, as_json: bool) -> None:
-    """Show an account as a read at an instant answered it: the fold of its events, and what was due by then.
-
-    \b
-    credit-ledger audit replay --account team-42
-    credit-ledger audit replay --account team-42 --at 2026-11-01T00:00:00Z --json
-    """  # noqa: D301 - click takes \b for "leave these lines as they are"
-
-    async def work(log: Log, partitions: int) -> None:
-        catalogs = await in_force(StoredCatalogs(log))
-        now = system_clock()
-        if at is not None and at > now:
-            raise click.ClickException(f"{at} is in the future")
-        views.append(showing.account_view(await past(log, partitions, account, at or now, catalogs), at or now))
-
-    views: list[dict[str, object]] = []
-    _with_log(work, data)
-    print_json(views[0]) if as_json else showing.print_account(views[0])
-
-
 @audit.command("diff", short_help="Show what changed in an account between two instants.")
-@_account
-@click.option("--from", "start", type=_Instant(), required=True, help="The earlier instant.")
-@click.option("--to", "end", type=_Instant(), required=True, help="The later instant.")
-@_json
-@_data
+@account_option
+@click.option("--from", "start", type=InstantType(), required=True, help="The earlier instant.")
+@click.option("--to", "end", type=InstantType(), required=True, help="The later instant.")
+@json_option
+@data_option
 def diff(account: str, start: Instant, end: Instant, data: Path | None, *, as_json: bool) -> None:
     """Show what changed in an account between two instants, and the events that changed it.
 
@@ -316,14 +252,14 @@ def diff(account: str, start: Instant, end: Instant, data: Path | None, *, as_js
         views.append(showing.difference_view(one, other, lines, start, end))
 
     views: list[dict[str, object]] = []
-    _with_log(work, data)
+    with_log(work, data)
     print_json(views[0]) if as_json else showing.print_difference(views[0])
 
 
 @audit.command("explain", short_help="Say why an event is as it is.")
 @click.argument("event")
-@_json
-@_data
+@json_option
+@data_option
 def explain_command(event: str, data: Path | None, *, as_json: bool) -> None:
     """Say why EVENT is as it is: the grants that were seen and what each gave, the price by its rule, what was due.
 
@@ -337,21 +273,8 @@ def explain_command(event: str, data: Path | None, *, as_json: bool) -> None:
         views.append(explain(await before(log, line), line))
 
     views: list[dict[str, object]] = []
-    _with_log(work, data)
+    with_log(work, data)
     print_json(views[0]) if as_json else showing.print_explanation(views[0])
 
 
-def _with_log(work: Callable[[Log, int], Awaitable[None]], data: Path | None) -> None:
-    """Do some work on the log; ends with a sentence and exit code 2 when it cannot be done."""
-
-    async def read() -> None:
-        async with log_at_hand(load(Settings), data) as (log, _):
-            _, partitions = await log.identity()
-            await work(log, partitions)
-            finished.append(None)
-
-    finished: list[None] = []
-    with _told():
-        run(read)
-    if not finished:  # Ctrl-C
-        raise click.Abort
+audit.add_command(replay)

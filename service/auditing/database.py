@@ -6,21 +6,21 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from datetime import datetime
 from hashlib import sha256
-from typing import cast
+from typing import NoReturn
 
 import msgspec
 
-from events.account import Account, Item, ItemKind
+from events.account import Key
 from events.holds import Hold
 from events.instants import Instant, instant
-from events.recorded import TYPE_OF, Event
+from events.recorded import TYPE_OF, Event, decode
 from service.auditing.faults import Fault, Faulty
 from service.auditing.memory import States, key_of
+from service.auditing.parting import Parting, of_account, of_item
+from service.auditing.projected import ProjectionCheck
 from service.auditing.verifier import Mark, Verified, Verifier, is_same_account
+from service.snapshots import decode_account, decode_item
 from service.store.auditing import LineRow, PartitionView
-
-_account = msgspec.msgpack.Decoder(Account)
-_item: msgspec.msgpack.Decoder[Item] = msgspec.msgpack.Decoder(Item)
 
 Advance = Callable[[int], None]
 """Told how many lines, or bytes of a file, were done since the last time."""
@@ -32,52 +32,76 @@ class Columns:
     def __init__(self, verifier: Verifier) -> None:
         self._verifier = verifier
         self._command: tuple[str, str | None] | None = None
-        self._moment: datetime | None = None
-        self._instant = Instant("")
+        self._instants: dict[datetime, Instant] = {}
 
-    def take(self, row: LineRow) -> None:
-        """Check one row; raises Faulty."""
+    def take(self, row: LineRow) -> Event:
+        """Check one row and return its event; raises Faulty."""
         verifier = self._verifier
-        place = verifier.position + 1
-        if not verifier.suspects and sha256(row.line).digest() != row.hash:
-            verifier.refuse("wrong_hash", f"the stored hash is {row.hash.hex()}, the line has another one")
-        event = verifier.take(row.line)
+        position, account, type_, kind, recorded_at, key, line, stored_hash = row
+        digest = sha256(line).digest()
+        if digest != stored_hash and not verifier.suspects:
+            verifier.refuse("wrong_hash", f"the stored hash is {stored_hash.hex()}, the line has another one")
+        event = verifier.take(line, digest)
         if verifier.suspects:
-            return
-        if row.recorded_at is not self._moment:
-            self._moment, self._instant = row.recorded_at, instant(row.recorded_at)
-        told = (row.position, row.account, row.type, row.kind, self._instant, row.key)
-        written = (
-            *(event.position, event.account, TYPE_OF[type(event.data)], event.kind, event.recorded_at),
-            self._key(event),
-        )
-        if told != written:
-            names = ("position", "account", "type", "kind", "recorded_at", "key")
-            wrong = [name for name, one, other in zip(names, told, written, strict=True) if one != other]
-            verifier.refuse("wrong_columns", f"the column {wrong[0]} is not what the line says", event, position=place)
+            return event
+        if not (
+            position == event.position
+            and account == event.account
+            and type_ == TYPE_OF[type(event.data)]
+            and kind == event.kind
+            and self._instant(recorded_at) == event.recorded_at
+            and key == self._key(event)
+        ):
+            self._refuse(row, event)
+        return event
+
+    def _refuse(self, row: LineRow, event: Event) -> NoReturn:
+        position, account, type_, kind, recorded_at, *_ = row
+        told = (position, account, type_, kind, self._instant(recorded_at))
+        written = (event.position, event.account, TYPE_OF[type(event.data)], event.kind, event.recorded_at)
+        names = ("position", "account", "type", "kind", "recorded_at")
+        wrong = [name for name, one, other in zip(names, told, written, strict=True) if one != other]
+        column = wrong[0] if wrong else "key"
+        detail = f"the column {column} is not what the line says"
+        self._verifier.refuse("wrong_columns", detail, event, position=event.position)
+
+    def _instant(self, moment: datetime) -> Instant:
+        """Return the instant of a column; many lines share one."""
+        found = self._instants.get(moment)
+        if found is None:
+            self._instants.clear()
+            found = self._instants[moment] = instant(moment)
+        return found
 
     def _key(self, event: Event) -> bytes | None:
         """Return what the column `key` has: 16 bytes on the first event of a caller's command."""
-        command = (event.account, event.command.idempotency_key)
-        is_first = command != self._command
-        self._command = command
-        if not is_first or command[1] is None:
+        key, account = event.command.idempotency_key, event.account
+        before, self._command = self._command, (account, key)
+        if key is None or before == self._command:
             return None
-        return sha256(f"{command[0]}\0{command[1]}".encode()).digest()[:16]
+        return sha256(f"{account}\0{key}".encode()).digest()[:16]
 
 
 async def verify_partition(
-    view: PartitionView, partition: int, *, partitions: int, marks: Iterable[Mark] = (), advance: Advance
+    view: PartitionView,
+    partition: int,
+    *,
+    partitions: int,
+    marks: Iterable[Mark] = (),
+    projections: bool = True,
+    advance: Advance,
 ) -> Verified:
-    """Return what a partition of the database came to."""
+    """Return what a partition of the database came to, with or without its projections."""
     with closing(States()) as states:
         verifier = Verifier(partition, states, partitions=partitions, marks=marks)
         columns = Columns(verifier)
         try:
             head = await view.head()
+            check = await ProjectionCheck.begin(view.projected, partition) if projections else None
             async for page in view.lines():
-                for row in page:
-                    columns.take(row)
+                events = [columns.take(row) for row in page]
+                if check is not None and not verifier.suspects:
+                    await check.take(events)
                 advance(len(page))
             verifier.end(vouched=None if head is None else head.hash)
             if head is None or (head.position, head.hash) != (verifier.position, verifier.hash):
@@ -90,6 +114,8 @@ async def verify_partition(
             verifier.finish()
             await _verify_accounts(view, verifier)
             await _verify_items(view, verifier)
+            if check is not None:
+                await check.verify()
         except Faulty as faulty:
             return verifier.result(faulty.fault)
         return verifier.result(None)
@@ -105,12 +131,13 @@ async def _verify_accounts(view: PartitionView, verifier: Verifier) -> None:
             if replayed is None:
                 raise _wrong(verifier, row.account, 0, "it is stored, and the log does not have it")
             try:
-                stored = _account.decode(row.state)
+                stored = decode_account(row.state)
             except msgspec.DecodeError as error:
                 raise _wrong(verifier, row.account, replayed.position, f"it cannot be read: {error}") from None
             if row.position != replayed.position or not is_same_account(stored, replayed):
-                difference = _difference(stored, replayed)
-                raise _wrong(verifier, row.account, replayed.position, f"it differs from the replay: {difference}")
+                told = f"it differs from the replay: {_difference(stored, replayed)}"
+                parting = of_account(stored, replayed)
+                raise _wrong(verifier, row.account, *await _parted(view, row.account, parting, replayed.position, told))
     if count != verifier.states.accounts:
         for account in verifier.states.all_accounts():
             if not await view.has_account(account.id):
@@ -120,26 +147,43 @@ async def _verify_accounts(view: PartitionView, verifier: Verifier) -> None:
 async def _verify_items(view: PartitionView, verifier: Verifier) -> None:
     """Compare the stored items with those of the replay, both ways; raises Faulty."""
     count = 0
-    states = verifier.states
+    shelf = verifier.states.shelf
     async for page in view.items():
         for row in page:
             count += 1
+            account, kind, item_id, due_at, state = row
+            key: Key = (kind, item_id)
+            if due_at is None and state == shelf.stored(account, key) and not shelf.is_open(account, key):
+                continue  # the same bytes say the same; objects whose keys have another order are compared below
             try:
-                stored = _item.decode(row.state)
+                stored = decode_item(state)
             except msgspec.DecodeError as error:
-                raise _wrong_item(verifier, row.account, f"{row.kind} {row.id} cannot be read: {error}") from None
-            replayed = states.item(row.account, (cast("ItemKind", row.kind), row.id))
-            due_at = replayed.due_at if isinstance(replayed, Hold) else None
-            if stored != replayed or row.due_at != due_at:
-                told = "the log does not have it" if replayed is None else f"differs: {_difference(stored, replayed)}"
-                raise _wrong_item(verifier, row.account, f"{row.kind} {row.id}: {told}")
-    expected = 0
-    for _ in states.all_items():
-        expected += 1
-    if count != expected:
-        for account, item in states.all_items():
+                raise _wrong_item(verifier, account, f"{kind} {item_id} cannot be read: {error}") from None
+            replayed = shelf.item(account, key)
+            if replayed is None:
+                raise _wrong_item(verifier, account, f"{kind} {item_id}: the log does not have it")
+            expected = replayed.due_at if isinstance(replayed, Hold) else None
+            if stored != replayed or expected != (None if due_at is None else instant(due_at)):
+                told = f"{kind} {item_id}: differs: {_difference(stored, replayed)}"
+                parting = of_item(key, stored, replayed)
+                position, told = await _parted(view, account, parting, 0, told)
+                raise _wrong_item(verifier, account, told, position=position)
+    if count != shelf.count():
+        for account, item in shelf.items():
             if not await view.has_item(account, *key_of(item)):
                 raise _wrong_item(verifier, account, f"{key_of(item)[0]} {item.id} is not stored")
+
+
+async def _parted(view: PartitionView, account: str, parting: Parting, position: int, told: str) -> tuple[int, str]:
+    """Return the position of the first event where something stored parts from the replay, and what is told of it."""
+    with closing(States()) as states:
+        async for line in view.account_lines(account):
+            event = decode(line)
+            state = states.get(account)
+            states.evolve(state, event)
+            parting.follow(state, event)
+    event = parting.event
+    return (position, told) if event is None else (event.position, f"from {event.id} ({event.kind}) on {told}")
 
 
 def _wrong(verifier: Verifier, account: str, position: int, detail: str) -> Faulty:
@@ -154,13 +198,13 @@ def _wrong(verifier: Verifier, account: str, position: int, detail: str) -> Faul
     )
 
 
-def _wrong_item(verifier: Verifier, account: str, detail: str) -> Faulty:
+def _wrong_item(verifier: Verifier, account: str, detail: str, *, position: int = 0) -> Faulty:
     known = verifier.states.stored(account)
     return Faulty(
         Fault(
             code="wrong_item",
             partition=verifier.partition,
-            position=0 if known is None else known.position,
+            position=position or (0 if known is None else known.position),
             account=account,
             detail=detail,
         )

@@ -12,6 +12,7 @@ from pathlib import Path
 from service.auditing.database import Advance
 from service.auditing.faults import Faulty
 from service.auditing.memory import UNITS_IN_MEMORY_MAX, States
+from service.auditing.shelf import SHELF_ITEMS_MAX, Budget
 from service.auditing.verifier import Mark, Verified, Verifier
 
 PARTITIONS_MAX = 1024
@@ -69,6 +70,7 @@ class _Share:
     def __init__(self, partitions: int | None, marks: Mapping[int, Iterable[Mark]]) -> None:
         self._partitions = partitions
         self._marks = marks
+        self._budget = Budget(SHELF_ITEMS_MAX)
         self._verifiers: dict[int, Verifier] = {}
         self._results: dict[int, Verified] = {}
 
@@ -82,7 +84,8 @@ class _Share:
             self._end(verifier, faulty)
 
     def _begin(self, partition: int) -> Verifier:
-        verifier = Verifier(partition, States(), partitions=self._partitions, marks=self._marks.get(partition, ()))
+        states = States(budget=self._budget)
+        verifier = Verifier(partition, states, partitions=self._partitions, marks=self._marks.get(partition, ()))
         self._verifiers[partition] = verifier
         for each in self._verifiers.values():
             each.states.units_max = UNITS_IN_MEMORY_MAX // len(self._verifiers)

@@ -49,27 +49,40 @@ def verify_file(path: Path, *, partitions: int | None, marks: Marks, progress: P
 
 
 async def verify_database(
-    log: Log, database_url: str, *, partitions: int, lines: int, marks: Marks, progress: Progress
+    log: Log,
+    database_url: str,
+    *,
+    partitions: int,
+    lines: int,
+    marks: Marks,
+    projections: bool = True,
+    progress: Progress,
 ) -> list[Verified]:
     """Return what the partitions of the database came to; `progress` is told lines. Raises Unavailable."""
     if lines <= SMALL_LOG_LINES or cores() == 1:
-        return await _verify_all(log, range(partitions), partitions, marks, _summing(progress))
+        return await _verify_all(log, range(partitions), partitions, marks, _summing(progress), projections=projections)
     with _pool(min(cores(), partitions)) as (pool, counter):
         jobs = [
-            pool.submit(_database_job, database_url, partition, partitions, marks) for partition in range(partitions)
+            pool.submit(_database_job, database_url, partition, partitions, marks, projections=projections)
+            for partition in range(partitions)
         ]
         return await asyncio.to_thread(_gathered, jobs, counter, progress)
 
 
 async def _verify_all(
-    log: Log, wanted: Sequence[int], partitions: int, marks: Marks, advance: Advance
+    log: Log, wanted: Sequence[int], partitions: int, marks: Marks, advance: Advance, *, projections: bool
 ) -> list[Verified]:
     found: list[Verified] = []
     for partition in wanted:
         async with view_of(log, partition) as view:
             found.append(
                 await verify_partition(
-                    view, partition, partitions=partitions, marks=marks.get(partition, ()), advance=advance
+                    view,
+                    partition,
+                    partitions=partitions,
+                    marks=marks.get(partition, ()),
+                    projections=projections,
+                    advance=advance,
                 )
             )
     return found
@@ -127,11 +140,13 @@ def _file_job(path: Path, share: int, shares: int, partitions: int | None, marks
     return verify_export(path, share=share, shares=shares, partitions=partitions, marks=marks, advance=_advance)
 
 
-def _database_job(database_url: str, partition: int, partitions: int, marks: Marks) -> list[Verified]:
+def _database_job(
+    database_url: str, partition: int, partitions: int, marks: Marks, *, projections: bool
+) -> list[Verified]:
     async def verify() -> list[Verified]:
         log = await Log.connect(database_url, connections=1)
         try:
-            return await _verify_all(log, [partition], partitions, marks, _advance)
+            return await _verify_all(log, [partition], partitions, marks, _advance, projections=projections)
         finally:
             await log.close()
 

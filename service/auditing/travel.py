@@ -43,7 +43,7 @@ async def past(
 ) -> Past:
     """Return an account as it was at an instant; raises Unavailable, and AccountNotFound unless `or_unknown`."""
     state = State.unknown(account)
-    async for line in _lines(log, partition_of(account, partitions), account, 0, at):
+    async for line in lines_of(log, partition_of(account, partitions), account, 0, at):
         evolve(state, line.event)
         state.settle()
     if not state.exists:
@@ -57,10 +57,11 @@ async def past(
 async def between(log: Log, partitions: int, account: str, after: Past, until: Instant) -> list[Line]:
     """Return an account's events from behind a state of it to an instant; raises Unavailable."""
     position = after.state.account.position
-    return [line async for line in _lines(log, partition_of(account, partitions), account, position, until)]
+    return [line async for line in lines_of(log, partition_of(account, partitions), account, position, until)]
 
 
-async def _lines(log: Log, partition: int, account: str, after: int, until: Instant) -> AsyncGenerator[Line]:
+async def lines_of(log: Log, partition: int, account: str, after: int, until: Instant) -> AsyncGenerator[Line]:
+    """Yield the lines of an account behind a position that were recorded until an instant; raises Unavailable."""
     while True:
         page = await log.account_lines(partition, account, after=after, until=until, limit=PAGE)
         for position, stored in page:
@@ -92,7 +93,7 @@ async def before(log: Log, line: Line, events_max: int | None = None) -> State:
     target = line.event
     with closing(States()) as states:
         count = 0
-        async for each in _lines(log, target.partition, target.account, 0, target.recorded_at):
+        async for each in lines_of(log, target.partition, target.account, 0, target.recorded_at):
             state = states.get(target.account)
             if each.event.position == target.position:
                 states.bring(state, each.event)

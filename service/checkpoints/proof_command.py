@@ -9,7 +9,8 @@ from typing import BinaryIO
 import click
 import orjson
 
-from service.auditing.command import NOT_SOUND, CouldNotRun
+from service.auditing.command import NOT_SOUND
+from service.auditing.commanding import CouldNotRun
 from service.auditing.trusted import read_checkpoints, read_public_keys
 from service.checkpoints.checking import NotProven, check_proof
 from service.checkpoints.keys import InvalidKey

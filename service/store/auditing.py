@@ -11,7 +11,10 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from events.instants import Instant, instant
+import asyncpg
+
+from events.instants import Instant, instant, moment
+from service.store.auditing_projections import ProjectedView
 from service.store.log import Head, Log
 from service.store.statements import statements
 
@@ -24,17 +27,11 @@ LINES_PER_PAGE = 1_000
 ROWS_PER_PAGE = 2_000
 
 
-class LineRow(NamedTuple):
-    """A line, with the columns beside it."""
+class LineRow(asyncpg.Record):
+    """A line with the columns beside it: position, account, type, kind, recorded_at, key, line, hash.
 
-    position: int
-    account: str
-    type: str
-    kind: str
-    recorded_at: datetime
-    key: bytes | None
-    line: bytes
-    hash: bytes
+    There are so many that nothing else is made of them.
+    """
 
 
 class AccountRow(NamedTuple):
@@ -46,14 +43,8 @@ class AccountRow(NamedTuple):
     state: bytes
 
 
-class ItemRow(NamedTuple):
-    """A stored hold, consumption or ended grant."""
-
-    account: str
-    kind: str
-    id: str
-    due_at: Instant | None
-    state: bytes
+class ItemRow(asyncpg.Record):
+    """A stored hold, consumption or ended grant: account, kind, id, due_at, state."""
 
 
 class PartitionView:
@@ -63,6 +54,21 @@ class PartitionView:
         self._connection = connection
         self._partition = partition
 
+    @property
+    def projected(self) -> ProjectedView:
+        """The projections of the partition as of the same instant."""
+        return ProjectedView(self._connection, self._partition)
+
+    async def account_lines(self, account: str) -> AsyncIterator[bytes]:
+        """Yield the lines of one account."""
+        after = 0
+        while rows := await self._connection.fetch(
+            _SQL["account_lines"], self._partition, account, after, LINES_PER_PAGE
+        ):
+            for row in rows:
+                yield row["line"]
+            after = rows[-1]["position"]
+
     async def head(self) -> Head | None:
         """Return where the partition says that it ends, or None when it says nothing."""
         row = await self._connection.fetchrow(_SQL["head"], self._partition)
@@ -71,12 +77,18 @@ class PartitionView:
     async def lines(self, after: int = 0) -> AsyncIterator[list[LineRow]]:
         """Yield the lines behind a position, in pages."""
         while True:
-            rows = await self._connection.fetch(_SQL["lines"], self._partition, after, LINES_PER_PAGE)
+            rows = await self._connection.fetch(
+                _SQL["lines"], self._partition, after, LINES_PER_PAGE, record_class=LineRow
+            )
             if rows:
-                yield [LineRow(*row) for row in rows]
+                yield rows
                 after = rows[-1]["position"]
             if len(rows) < LINES_PER_PAGE:
                 return
+
+    async def position_at(self, at: Instant) -> int:
+        """Return the position of the last line that was recorded before an instant, 0 when there is none."""
+        return int(await self._connection.fetchval(_SQL["position_at"], self._partition, moment(at)))
 
     async def accounts(self) -> AsyncIterator[list[AccountRow]]:
         """Yield the stored accounts, in pages."""
@@ -96,12 +108,11 @@ class PartitionView:
         """Yield the stored items, in pages."""
         after = ("", "", "")
         while True:
-            rows = await self._connection.fetch(_SQL["items"], self._partition, *after, ROWS_PER_PAGE)
+            rows = await self._connection.fetch(
+                _SQL["items"], self._partition, *after, ROWS_PER_PAGE, record_class=ItemRow
+            )
             if rows:
-                yield [
-                    ItemRow(row["account"], row["kind"], row["id"], _instant(row["due_at"]), row["state"])
-                    for row in rows
-                ]
+                yield rows
                 after = (rows[-1]["account"], rows[-1]["kind"], rows[-1]["id"])
             if len(rows) < ROWS_PER_PAGE:
                 return
@@ -129,7 +140,7 @@ async def view_of(log: Log, partition: int) -> AsyncGenerator[PartitionView]:
 async def next_lines(log: Log, partition: int, after: int, limit: int) -> list[LineRow]:
     """Return the next lines behind a position, outside of any view; raises Unavailable."""
     async with log.connection() as connection:
-        return [LineRow(*row) for row in await connection.fetch(_SQL["lines"], partition, after, limit)]
+        return await connection.fetch(_SQL["lines"], partition, after, limit, record_class=LineRow)
 
 
 async def event_line(log: Log, partition: int, position: int) -> tuple[bytes, str] | None:

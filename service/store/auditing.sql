@@ -25,3 +25,11 @@ select exists (select from ledger.accounts where partition = $1 and account = $2
 
 -- name: has_item
 select exists (select from ledger.items where partition = $1 and account = $2 and kind = $3 and id = $4)
+
+-- name: position_at
+select ledger.position_at($1, $2)
+
+-- name: account_lines
+-- The next lines of an account.
+select position, line from ledger.events
+where partition = $1 and account = $2 and position > $3 order by position limit $4

@@ -22,6 +22,7 @@ from service.store import raising
 from service.store.statements import statements
 
 _SQL = statements("projecting.sql")
+ADDING_SECONDS_MAX = 60.0
 HISTORY = statements("history.sql", "projections")
 USAGE = statements("usage.sql", "projections")
 FINANCE = statements("finance.sql", "projections")
@@ -59,9 +60,17 @@ async def _put(connection: Connection, statement: str, rows: Sequence[Sequence[o
         await connection.execute(statement, *zip(*rows, strict=True))
 
 
+async def _add(connection: Connection, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Copy rows into a table in which none of them is yet."""
+    if rows:
+        await connection.copy_records_to_table(
+            table, schema_name="projections", columns=columns, records=rows, timeout=ADDING_SECONDS_MAX
+        )
+
+
 async def _apply_history(connection: Connection, batches: Sequence[Batch]) -> None:
-    rows = [[batch.partition, batch.generation, *row] for batch in batches for row in history.fold(batch.events)]
-    await _put(connection, HISTORY["apply"], rows)
+    rows = [(batch.partition, batch.generation, *row) for batch in batches for row in history.fold(batch.events)]
+    await _add(connection, "history", ("partition", "generation", "account", "term", "position"), rows)
 
 
 async def _apply_accounts(connection: Connection, batches: Sequence[Batch]) -> None:
@@ -136,9 +145,10 @@ async def _apply_finance(connection: Connection, batches: Sequence[Batch]) -> No
     for batch, known in zip(batches, await origins(connection, batches), strict=True):
         folded = finance.fold(batch.events, known)
         place = (batch.partition, batch.generation)
-        grants += [[*place, *key, *origin] for key, origin in folded.grants.items()]
+        grants += [(*place, *key, *origin) for key, origin in folded.grants.items()]
         rows += [[*place, *key, *moved] for key, moved in sorted(folded.rows.items())]
-    await _put(connection, FINANCE["apply_grants"], grants)
+    columns = ("partition", "generation", "account", "grant_id", "kind", "basis")
+    await _add(connection, "finance_grants", columns, grants)
     await _put(connection, FINANCE["apply"], rows)
 
 

@@ -37,4 +37,6 @@ def test_accounts_that_do_not_fit_into_memory_come_to_the_same(export: Path, mon
     roomy = alone(export)
     monkeypatch.setattr(exported, "UNITS_IN_MEMORY_MAX", 16)
     assert alone(export) == roomy
+    monkeypatch.setattr(exported, "SHELF_ITEMS_MAX", 20)
+    assert alone(export) == roomy
     assert all(each.fault is None for each in roomy)

@@ -1,0 +1,151 @@
+"""What is stored beside the log and differs from its replay is named by the first event where the two part."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING
+
+import asyncpg
+import msgspec
+import pytest
+import pytest_asyncio
+
+from events.account import Account
+from events.recorded import Event, decode
+from service.auditing.database import verify_partition
+from service.auditing.faults import Fault
+from service.projector import Projector
+from service.snapshots import decode_account, decode_item, encode
+from service.store.auditing import PartitionView
+from service.store.log import Log
+from tests.auditing.history import write_history
+from tests.servers import PARTITIONS, clone_template
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def projected_url(postgres_url: str, _template: None) -> str:
+    """The database of a ledger with some history and all projections."""
+    url = await clone_template(postgres_url)
+    await write_history(url, rounds=40, seed=3)
+    log = await Log.connect(url, connections=2)
+    projector = Projector(log)
+    await projector.store.register()
+    await projector.catch_up()
+    await log.close()
+    return url
+
+
+@pytest.fixture
+async def admin(projected_url: str) -> AsyncGenerator[Connection]:
+    """A connection of somebody who may change anything; what he changes is undone."""
+    connection = await asyncpg.connect(projected_url, command_timeout=60)
+    await connection.execute("begin")
+    yield connection
+    await connection.execute("rollback")
+    await connection.close()
+
+
+async def home(admin: Connection) -> tuple[int, list[Event]]:
+    """The partition with most events, and these."""
+    partition = await admin.fetchval("select partition from ledger.heads order by position desc limit 1")
+    rows = await admin.fetch("select line from ledger.events where partition = $1 order by position", partition)
+    return partition, [decode(row["line"]) for row in rows]
+
+
+async def verified(admin: Connection, partition: int) -> Fault | None:
+    view = PartitionView(admin, partition)
+    return (await verify_partition(view, partition, partitions=PARTITIONS, advance=lambda _done: None)).fault
+
+
+async def test_projections_that_say_what_the_log_says_are_sound(admin: Connection) -> None:
+    for partition in range(PARTITIONS):
+        assert await verified(admin, partition) is None
+
+
+async def test_a_projection_that_lags_is_compared_up_to_where_it_is(admin: Connection, projected_url: str) -> None:
+    partition, events = await home(admin)
+    behind = len(events) // 2
+    for name in ("history", "accounts"):
+        await admin.execute(
+            "update projections.checkpoints set position = $1 where partition = $2 and name = $3",
+            behind,
+            partition,
+            name,
+        )
+    await admin.execute("delete from projections.history where partition = $1 and position > $2", partition, behind)
+    assert await verified(admin, partition) is None
+
+
+async def test_a_row_of_the_history_that_is_gone_is_named_by_its_event(admin: Connection) -> None:
+    partition, events = await home(admin)
+    event = events[len(events) // 2]
+    await admin.execute(
+        "delete from projections.history where partition = $1 and position = $2", partition, event.position
+    )
+    fault = await verified(admin, partition)
+    assert fault is not None
+    assert (fault.code, fault.event, fault.account) == ("wrong_projection", event.id, event.account)
+
+
+@pytest.mark.parametrize("by", [1, -1])
+async def test_a_figure_of_the_usage_is_named_by_the_event_that_it_lacks_or_has_too_much(
+    admin: Connection, by: int
+) -> None:
+    partition, events = await home(admin)
+    consumed = [event for event in events if event.kind in {"direct", "settle"}]
+    event = consumed[-1]
+    changed = await admin.execute(
+        "update projections.usage set used = used + $1 where partition = $2 and account = $3 and hour = $4",
+        *(by, partition, event.account, f"{event.recorded_at[:13]}:00:00.000000Z"),
+    )
+    fault = await verified(admin, partition)
+    assert fault is not None and changed != "UPDATE 0"
+    assert (fault.code, fault.account) == ("wrong_projection", event.account)
+    assert "usage parts from the replay" in fault.detail
+
+
+async def test_what_was_projected_once_too_often_parts_at_the_event_that_did_it(admin: Connection) -> None:
+    partition, events = await home(admin)
+    event = next(event for event in events if event.kind == "opened")
+    await admin.execute("update projections.accounts set plan = 'gold' where account = $1", event.account)
+    fault = await verified(admin, partition)
+    assert fault is not None and fault.account == event.account
+    assert (fault.code, fault.event) == ("wrong_projection", event.id)
+
+
+async def test_an_old_snapshot_parts_at_the_next_event_of_its_account(admin: Connection) -> None:
+    partition, events = await home(admin)
+    account = events[-1].account
+    row = await admin.fetchrow("select state from ledger.accounts where account = $1", account)
+    assert row is not None
+    stored = decode_account(row["state"])
+    last = next(event for event in reversed(events) if event.account == account and event.delta["credits"].available)
+    figures = stored.figures["credits"]
+    wrong = msgspec.structs.replace(figures, available=figures.available - last.delta["credits"].available)
+    await _store(admin, stored, {"credits": wrong})
+    fault = await verified(admin, partition)
+    assert fault is not None
+    assert (fault.code, fault.event, fault.account) == ("wrong_snapshot", last.id, account)
+    assert f"from {last.id}" in fault.detail
+
+
+async def _store(admin: Connection, account: Account, figures: dict[str, object]) -> None:
+    changed = msgspec.structs.replace(account, figures={**account.figures, **figures})
+    await admin.execute("update ledger.accounts set state = $1 where account = $2", encode(changed), account.id)
+
+
+async def test_a_hold_that_was_opened_again_parts_at_the_step_that_ended_it(admin: Connection) -> None:
+    partition, events = await home(admin)
+    settled = next(event for event in reversed(events) if event.kind == "settle")
+    hold_id = settled.data.reservation_id
+    where = "where account = $1 and kind = 'work' and id = $2"
+    row = await admin.fetchrow(f"select state from ledger.items {where}", settled.account, hold_id)
+    assert row is not None
+    again = msgspec.structs.replace(decode_item(row["state"]), state="open")
+    await admin.execute(f"update ledger.items set state = $3 {where}", settled.account, hold_id, encode(again))
+    fault = await verified(admin, partition)
+    assert fault is not None
+    assert (fault.code, fault.event, fault.account) == ("wrong_item", settled.id, settled.account)
