@@ -20,7 +20,7 @@ from bench.cases import COPY_ROWS, COPY_ROWS_QUICK, Case, all_cases, chosen
 from bench.report import TABLE_COLUMNS, figures, head, print_other, print_table, print_targets, write_json
 from bench.rounds import FULL, QUICK, Plan, Record, run_rounds
 from bench.stage import Stage
-from bench.targets import Figures
+from service.benching.figures import Figures
 from service.benching.pump import BenchError
 
 

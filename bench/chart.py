@@ -3,7 +3,8 @@
 from html import escape
 from math import log10
 
-from bench.targets import Figures, number, rate
+from bench.targets import number, rate
+from service.benching.figures import Figures
 
 BARS = (
     ("COPY of the same rows", "copy.plain", "baseline"),

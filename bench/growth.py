@@ -1,8 +1,8 @@
 """What a command costs when there is much: the same load again and again while a ledger of its own grows.
 
 One database, one process, one thing after the other: first events, then accounts, then open holds, 10 times as many
-as at the start, and with `--long` 100 times. After each step the load of `in_process.uniform.512` runs three times, with
-accounts drawn from all there are. `cost` is the rate at the start divided by the rate now. A step stands on those before
+as at the start, and with `--long` 100 times. After each step the load of `in_process.uniform.512` runs once to warm up
+and three times to be measured, with accounts drawn from all there are. `cost` is the rate at the start divided by the rate now. A step stands on those before
 it, so the last figure is that of a ledger which has all of it. On the way the log is verified and replayed, once.
 """
 
@@ -18,6 +18,7 @@ import psutil
 from bench.jobs import InProcess, InProcessShape, Load, Replay
 from bench.processes import LoadProcess, run_ledger_command, until_quiet
 from bench.stage import Stage
+from service.benching.figures import Figures
 from service.benching.pump import BenchError
 
 NAME = "growth"
@@ -32,7 +33,6 @@ SIZES = """
 select pg_total_relation_size('ledger.events') as log, pg_total_relation_size('ledger.accounts') as accounts,
        pg_total_relation_size('ledger.items') as items"""
 
-Figures = dict[str, float | str]
 Step = Callable[[str], None]
 
 
@@ -101,10 +101,11 @@ class Growing:
     async def measure(self, step: str) -> None:
         """Takes the rate, and what a command costs now."""
         rates: list[float] = []
-        for _ in range(ROUNDS):
+        for _ in range(1 + ROUNDS):
             await until_quiet()
             pairs = int(max([*rates, 30_000]) * self._plan.seconds)
             rates.append(await self._run("pairs", pairs, seconds=self._plan.seconds))
+        del rates[0]  # what the step left behind: cold caches, statistics that are not there yet
         self.found[f"growth.{step}.per_second"] = round(median(rates), 1)
         self.found[f"growth.{step}.memory_mib"] = round(self._process.memory_mib(), 1)
         start = float(self.found["growth.start.per_second"])

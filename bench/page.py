@@ -9,7 +9,8 @@ from pathlib import Path
 import orjson
 
 from bench.chart import chart
-from bench.targets import LONG_TARGETS, TARGETS, Figures, Target, number
+from bench.targets import LONG_TARGETS, TARGETS, Target, number
+from service.benching.figures import Figures
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE, CHART = DOCS / "performance.md", DOCS / "performance.svg"

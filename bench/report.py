@@ -16,8 +16,9 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.rounds import Record
-from bench.targets import LONG_TARGETS, TARGETS, Figures
+from bench.targets import LONG_TARGETS, TARGETS
 from bench.targets import number as readable
+from service.benching.figures import Figures, medians
 
 # Wide enough for every column where no terminal says how wide it is.
 TABLE_COLUMNS = 150
@@ -33,17 +34,9 @@ def figures(records: list[Record]) -> Figures:
     found: Figures = {}
     for record in records:
         name = record.case.name
-        rates = [window.per_second for window in record.windows]
-        found[f"{name}.per_second"] = round(median(rates), 1)
-        found[f"{name}.per_second_min"] = round(min(rates), 1)
-        found[f"{name}.per_second_max"] = round(max(rates), 1)
-        for figure in ("p50_ms", "p99_ms", "load_cpu_us"):
-            values = [getattr(window, figure) for window in record.windows]
-            if None not in values:
-                found[f"{name}.{figure}"] = round(median(values), 3)
+        found |= medians(name, record.windows)
         if record.case.log is not None:
             found[f"{name}.left_behind_seconds"] = round(median(record.left_behind_seconds), 2)
-        found[f"{name}.rounds"] = len(rates)
     for record in records:
         for baseline in record.case.beside:
             if (beside := found.get(f"{baseline}.per_second")) is not None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-Figures = dict[str, float | str]
+from service.benching.figures import Figures
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ connections sends: a status line, a Content-Length, a body; anything else ends t
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 from collections.abc import Iterable
 from typing import NamedTuple, cast
@@ -27,10 +28,19 @@ class HttpAddress(NamedTuple):
 
 
 class Good(NamedTuple):
-    """What a good answer is: its status, and how many commands of a batch must say that they were written."""
+    """What a good answer is: its status, and how many commands of a batch must say that they were written.
+
+    `or_replayed` allows 200 as well, which is how a command is answered that was written before.
+    """
 
     status: int
     written: int = 0
+    or_replayed: bool = False
+
+    @property
+    def statuses(self) -> tuple[int, ...]:
+        """The statuses that are good."""
+        return (self.status, 200) if self.or_replayed else (self.status,)
 
     def is_body(self, body: bytes | bytearray) -> bool:
         """Whether the body says so."""
@@ -75,7 +85,7 @@ class Connection(asyncio.Protocol):
         self._pump = pump
         self._lane = lane
         self._good = good
-        self._expected = f"HTTP/1.1 {good.status} ".encode()
+        self._expected = tuple(f"HTTP/1.1 {status} ".encode() for status in good.statuses)
         self._received = bytearray()
         self._wanted = 0
         self._transport: asyncio.Transport
@@ -111,8 +121,7 @@ class Connection(asyncio.Protocol):
             return
         self._received, self._wanted = bytearray(), 0
         if len(whole) > end or not whole.startswith(self._expected) or not self._good.is_body(whole):
-            shown = bytes(whole[:SHOWN_BYTES_MAX])
-            self._pump.fail(BenchError(f"expected {self._expected.decode()}and one answer, got: {shown!r}"))
+            self._pump.fail(unexpected(self._good, whole))
             return
         self._pump.answered(self._lane)
         self.send_next()
@@ -126,6 +135,18 @@ class Connection(asyncio.Protocol):
         """Ends the connection from this side."""
         self._closing = True
         self._transport.close()
+
+
+def unexpected(good: Good, answer: bytes | bytearray) -> BenchError:
+    """The error that an answer is: a problem in its own words, anything else as it came."""
+    wanted = " or ".join(str(status) for status in good.statuses)
+    _, _, body = answer.partition(b"\r\n\r\n")
+    try:
+        problem = json.loads(bytes(body))
+        told = f"{problem['status']} {problem['code']}: {problem['detail']}"
+    except (ValueError, KeyError, TypeError):
+        told = repr(bytes(answer[:SHOWN_BYTES_MAX]))
+    return BenchError(f"expected an answer with status {wanted}, got {told}")
 
 
 def answer_length(data: bytes | bytearray) -> int:
