@@ -32,6 +32,7 @@ from service.console import print_json, print_table
 URL = "http://127.0.0.1:8080"
 TOKEN_VARIABLE = "CREDIT_LEDGER_TOKEN"  # noqa: S105 - the name of a variable
 WORD = re.compile(r"[A-Za-z0-9_.~+/:@=-]+")
+NATS_VARIABLE = "CREDIT_LEDGER_NATS"
 Step = Callable[[str], None]
 
 
@@ -55,7 +56,10 @@ class Options(TypedDict):
 
 @click.command("bench", short_help="Measure how fast a ledger that runs answers.")
 @click.option("--url", help=f"Where the ledger answers over HTTP.  [default: {URL}, unless --nats is given]")
-@click.option("--nats", "nats_url", help="Where its NATS server answers: nats://[user:password@]host:port.")
+@click.option(
+    "--nats", "nats_url", envvar=NATS_VARIABLE,
+    help=f"Where its NATS server answers: nats://[user:password@]host:port; with a password better in {NATS_VARIABLE}.",
+)  # fmt: skip
 @click.option("--token", envvar=TOKEN_VARIABLE, help=f"A token for HTTP; better in {TOKEN_VARIABLE}.")
 @click.option("--caller", default="bench", show_default=True, help="The calling service's name on NATS.")
 @click.option("--subject-prefix", default="credits", show_default=True, help="The ledger's prefix on NATS.")
@@ -195,4 +199,5 @@ def _print(planned: Sequence[Case], found: dict[str, list[Window]], *, as_json: 
     print_table(
         ("", "a second", "slowest", "fastest", "p50 ms", "p99 ms"),
         [(case.what, *(shown(case.name, column) for column in columns)) for case in planned],
+        title=f"medians of {figures[f'{planned[0].name}.rounds']} rounds",
     )

@@ -102,10 +102,7 @@ class Requester(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """A broker that hangs up has failed the round."""
         if not self._closing:
-            error = BenchError(f"the NATS server closed the connection ({exc})")
-            self._pump.fail(error)
-            if not self.ready.done():
-                self.ready.set_exception(error)
+            self._fail(BenchError(f"the NATS server closed the connection ({exc})"))
 
     def close(self) -> None:
         """Ends the connection from this side."""
@@ -166,10 +163,13 @@ class Requester(asyncio.Protocol):
             if not self.ready.done():
                 self.ready.set_result(None)
         elif line.startswith(b"-ERR"):
-            error = BenchError(f"the NATS server said {line.decode(errors='replace')}")
+            self._fail(BenchError(f"the NATS server said {line.decode(errors='replace')}"))
+
+    def _fail(self, error: BenchError) -> None:
+        if self.ready.done():
             self._pump.fail(error)
-            if not self.ready.done():
-                self.ready.set_exception(error)
+        else:
+            self.ready.set_exception(error)
 
     def _queue_next(self, lane: int) -> None:
         request = self._pump.take(lane)

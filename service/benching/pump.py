@@ -3,8 +3,7 @@
 A lane is one caller that has at most one request under way: a connection, a subject, a task. Requests come in pairs (a
 reserve and the consume that ends it) and a lane finishes its pair before it takes the next one, so nothing is left open
 at the end. The window ends at the deadline, or earlier when there is nothing more to hand out. Its first fifth only fills
-the pipe. The rate is that of the answers behind it, from one answer to the last: large batches are answered in lumps, and
-a clock that stops between two lumps would count too few. Requests under way at the deadline are awaited and checked too,
+the pipe; the rate is that of the answers behind it (`pace`). Requests under way at the deadline are awaited and checked too,
 and their latency counts: the slowest ones are always among them.
 
 A `Pump` is a closed loop: each lane sends as soon as it was answered, which finds the maximal rate. An `OpenPump` is an
@@ -17,6 +16,7 @@ from __future__ import annotations
 import asyncio
 from array import array
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from itertools import pairwise
 from time import perf_counter, process_time
 from typing import Generic, TypeVar
 
@@ -66,12 +66,10 @@ class Pump(Generic[Request]):
         self._busy = lanes
         self._seconds = seconds
         self._weight = weight
-        self._counted = 0
+        self._answered_at = array("d")
         self._acknowledged = 0
         self._began_at = 0.0
         self._counts_from = 0.0
-        self._first_at = 0.0
-        self._last_at = 0.0
         self._ended_at = 0.0
         self._cpu_seconds = 0.0
         self._cpu_commands = 0
@@ -107,11 +105,8 @@ class Pump(Generic[Request]):
         if not self._open:
             if sent_at <= self._ended_at:
                 self._latencies.append(now - sent_at)
-        elif now < self._counts_from or not self._first_at:
-            self._first_at = now
-        else:
-            self._counted += self._weight
-            self._last_at = now
+        elif now >= self._counts_from:
+            self._answered_at.append(now)
             self._latencies.append(now - sent_at)
 
     def fail(self, error: Exception) -> None:
@@ -119,6 +114,7 @@ class Pump(Generic[Request]):
         self._end()
         if not self._done.done():
             self._done.set_exception(error)
+            self._done.exception()  # whoever never comes to wait for the result has heard of another error
 
     async def result(self) -> Window:
         """Waits until every lane is done and gives the round's figures.
@@ -131,9 +127,10 @@ class Pump(Generic[Request]):
                 await self._done
         except TimeoutError:
             raise BenchError(f"{self._busy} lanes still wait for an answer after the deadline") from None
-        seconds, counted = self._last_at - self._first_at, self._counted
-        if not counted or not seconds:  # slower than the window is long
-            seconds, counted = perf_counter() - self._began_at, self._acknowledged
+        answers, seconds = pace(self._answered_at)
+        counted = answers * self._weight
+        if not answers:  # slower than the window is long
+            counted, seconds = self._acknowledged, perf_counter() - self._began_at
         ordered = sorted(self._latencies)
         return Window(
             per_second=counted / seconds,
@@ -236,6 +233,22 @@ async def run_lanes(pump: Pump[Request], submits: Sequence[Callable[[Request], A
         for task in tasks.values():
             task.cancel()
         await asyncio.gather(*tasks.values(), return_exceptions=True)
+
+
+def pace(answered_at: Sequence[float]) -> tuple[int, float]:
+    """How many answers came in how many seconds, as far as these ordered instants tell; none when they do not.
+
+    Large batches are answered in lumps, and a clock that starts or stops in the middle of one counts wrong. So it runs
+    from the last answer before the longest pause in the first half to that before the longest pause in the second half:
+    from the end of one lump to the end of another; where there are no lumps, between any two answers far apart.
+    """
+    pauses = [after - before for before, after in pairwise(answered_at)]
+    half = len(answered_at) // 2
+    if half < 2:
+        return 0, 0.0
+    first = max(range(half), key=pauses.__getitem__)
+    last = max(range(max(first + 1, half - 1), len(pauses)), key=pauses.__getitem__)
+    return last - first, answered_at[last] - answered_at[first]
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
