@@ -112,7 +112,7 @@ def sql_cases() -> list[Case]:
         )
         for style, what in whats.items()
         for place in PLACES
-        for count in clients[style]
+        for count in (clients[style] if place == "hot" else clients[style][-1:])
     ]
 
 

@@ -17,6 +17,7 @@ from service.benching.pump import BenchError, Window
 FIRST_GUESS_PER_SECOND = 30_000
 FIRST_GUESS_OF_BATCHES_PER_SECOND = 100_000
 SPARE_SHARE = 2.0
+WARM_UP_SHARE = 0.5
 PAIRS_MIN = 1_000
 PAIRS_MAX = 150_000
 
@@ -92,7 +93,7 @@ def load_for(case: Case, plan: Plan, number: int, rates: list[float]) -> Load:
         run=f"{case.name.replace('.', '_')}-{number}",
         accounts=1 if case.hot else plan.accounts,
         in_flight=case.in_flight,
-        seconds=plan.seconds,
+        seconds=plan.seconds if number >= plan.warm_up_rounds else plan.seconds * WARM_UP_SHARE,
         pairs=max(PAIRS_MIN, 2 * case.batch * case.in_flight, min(PAIRS_MAX, wanted)),
         batch=case.batch,
         per_second=0 if case.half_of is None else median(rates) / 2,

@@ -3,8 +3,11 @@
 A lane is one caller that has at most one request under way: a connection, a subject, a task. Requests come in pairs (a
 reserve and the consume that ends it) and a lane finishes its pair before it takes the next one, so nothing is left open
 at the end. The window ends at the deadline, or earlier when there is nothing more to hand out. Its first fifth only fills
-the pipe; the rate is that of the answers behind it (`pace`). Requests under way at the deadline are awaited and checked too,
+the pipe; the rate is that of the answers behind it. Requests under way at the deadline are awaited and checked too,
 and their latency counts: the slowest ones are always among them.
+
+Batches are answered in lumps, and a clock that starts or stops between two lumps counts wrong. So their rate is that of
+all that was answered, until the last answer: a little low, because the last ones have fewer beside them.
 
 A `Pump` is a closed loop: each lane sends as soon as it was answered, which finds the maximal rate. An `OpenPump` is an
 open loop: pairs arrive at given instants whether or not earlier ones were answered, and a latency counts from the instant
@@ -16,7 +19,6 @@ from __future__ import annotations
 import asyncio
 from array import array
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from itertools import pairwise
 from time import perf_counter, process_time
 from typing import Generic, TypeVar
 
@@ -63,10 +65,11 @@ class Pump(Generic[Request]):
         self._second: list[Request | None] = [None] * lanes
         self._sent_at = [0.0] * lanes
         self._latencies = array("d")
+        self._while_filling = array("d")
         self._busy = lanes
         self._seconds = seconds
         self._weight = weight
-        self._answered_at = array("d")
+        self._counted = 0
         self._acknowledged = 0
         self._began_at = 0.0
         self._counts_from = 0.0
@@ -74,6 +77,7 @@ class Pump(Generic[Request]):
         self._cpu_seconds = 0.0
         self._cpu_commands = 0
         self._open = False
+        self._is_late = False
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def start(self) -> None:
@@ -82,12 +86,12 @@ class Pump(Generic[Request]):
         self._cpu_seconds = -process_time()
         self._began_at = perf_counter()
         self._counts_from = self._began_at + FILLING_SHARE * self._seconds
-        asyncio.get_running_loop().call_later(self._seconds, self._end)
+        asyncio.get_running_loop().call_later(self._seconds, self._come_to_deadline)
 
     def take(self, lane: int) -> Request | None:
         """The next request of a lane, or None when the lane has nothing to do now."""
         request = self._second[lane]
-        if request is not None:
+        if request is not None and not (self._is_late and self._weight > 1):  # a batch leaves nothing open
             self._second[lane] = None
         else:
             pair = next(self._pairs, None) if self._open else None
@@ -106,8 +110,10 @@ class Pump(Generic[Request]):
             if sent_at <= self._ended_at:
                 self._latencies.append(now - sent_at)
         elif now >= self._counts_from:
-            self._answered_at.append(now)
+            self._counted += self._weight
             self._latencies.append(now - sent_at)
+        else:
+            self._while_filling.append(now - sent_at)
 
     def fail(self, error: Exception) -> None:
         """Ends the round with an error; the first one is the one that is told."""
@@ -127,11 +133,10 @@ class Pump(Generic[Request]):
                 await self._done
         except TimeoutError:
             raise BenchError(f"{self._busy} lanes still wait for an answer after the deadline") from None
-        answers, seconds = pace(self._answered_at)
-        counted = answers * self._weight
-        if not answers:  # slower than the window is long
+        counted, seconds = self._counted, self._ended_at - self._counts_from
+        if self._weight > 1 or not counted or seconds <= 0:
             counted, seconds = self._acknowledged, perf_counter() - self._began_at
-        ordered = sorted(self._latencies)
+        ordered = sorted(self._latencies or self._while_filling)
         return Window(
             per_second=counted / seconds,
             counted=counted,
@@ -141,6 +146,10 @@ class Pump(Generic[Request]):
             p99_ms=percentile(ordered, 0.99) * 1e3,
             load_cpu_us=self._cpu_seconds / max(1, self._cpu_commands) * 1e6,
         )
+
+    def _come_to_deadline(self) -> None:
+        self._is_late = True
+        self._end()
 
     def _end(self) -> None:
         if self._open:
@@ -233,22 +242,6 @@ async def run_lanes(pump: Pump[Request], submits: Sequence[Callable[[Request], A
         for task in tasks.values():
             task.cancel()
         await asyncio.gather(*tasks.values(), return_exceptions=True)
-
-
-def pace(answered_at: Sequence[float]) -> tuple[int, float]:
-    """How many answers came in how many seconds, as far as these ordered instants tell; none when they do not.
-
-    Large batches are answered in lumps, and a clock that starts or stops in the middle of one counts wrong. So it runs
-    from the last answer before the longest pause in the first half to that before the longest pause in the second half:
-    from the end of one lump to the end of another; where there are no lumps, between any two answers far apart.
-    """
-    pauses = [after - before for before, after in pairwise(answered_at)]
-    half = len(answered_at) // 2
-    if half < 2:
-        return 0, 0.0
-    first = max(range(half), key=pauses.__getitem__)
-    last = max(range(max(first + 1, half - 1), len(pauses)), key=pauses.__getitem__)
-    return last - first, answered_at[last] - answered_at[first]
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from service.benching import pump as pump_module
-from service.benching.pump import BenchError, OpenPump, Pump, pace, percentile, run_lanes
+from service.benching.pump import BenchError, OpenPump, Pump, percentile, run_lanes
 
 PAIRS = [(f"reserve-{n}", f"consume-{n}") for n in range(1000)]
 
@@ -46,7 +46,7 @@ async def test_nothing_is_begun_behind_the_deadline_and_what_was_begun_is_finish
     clock.now += 5
     pump.answered(0)
     assert pump.take(0) == "consume-0"
-    pump._end()
+    pump._come_to_deadline()
     clock.now += 9
     pump.answered(0)
     assert pump.take(0) is None
@@ -55,22 +55,49 @@ async def test_nothing_is_begun_behind_the_deadline_and_what_was_begun_is_finish
     assert window.p99_ms == pytest.approx(9000)  # the one that was under way at the deadline counts as well
 
 
-def test_batches_that_are_answered_in_lumps_have_the_rate_of_the_lumps() -> None:
-    lumps = [second + 0.001 * lane for second in range(5) for lane in range(8)]
-    for cut in range(8):  # wherever the window begins and ends
-        answers, seconds = pace(lumps[cut : len(lumps) - 7 + cut])
-        assert answers / seconds == pytest.approx(8, rel=0.01)
+async def test_the_rate_is_that_of_the_answers_behind_the_filling(clock: Clock) -> None:
+    pump = Pump(PAIRS, 1, 10)
+    pump.start()
+    for _ in range(100):  # ten a second, the first fifth of which is not counted
+        assert pump.take(0) is not None
+        clock.now += 0.1
+        pump.answered(0)
+    pump._come_to_deadline()
+    assert pump.take(0) is None
+    window = await pump.result()
+    assert window.per_second == pytest.approx(10, rel=0.02)
+    assert (window.counted, window.acknowledged) == (pytest.approx(80, abs=1), 100)
 
 
-def test_answers_at_even_distances_have_their_rate() -> None:
-    answers, seconds = pace([n / 100 for n in range(1000)])
-    assert answers > 400
-    assert answers / seconds == pytest.approx(100)
+async def test_batches_that_are_answered_in_lumps_have_the_rate_of_the_lumps(clock: Clock) -> None:
+    pump = Pump(PAIRS, 8, 10, weight=1000)
+    pump.start()
+    for lump in range(4):  # every 3 s, the last one behind the deadline
+        for lane in range(8):
+            assert pump.take(lane) is not None
+        if lump == 3:
+            pump._come_to_deadline()
+        clock.now += 3
+        for lane in range(8):
+            pump.answered(lane)
+    assert [pump.take(lane) for lane in range(8)] == [None] * 8
+    assert (await pump.result()).per_second == pytest.approx(8000 / 3)
 
 
-def test_too_few_answers_have_no_rate() -> None:
-    assert pace([]) == (0, 0.0)
-    assert pace([1.0, 1.5, 2.0])[0] == 0
+async def test_a_pump_that_runs_empty_hands_out_all_that_it_has(clock: Clock) -> None:
+    pump = Pump(PAIRS[:3], 2, 10, weight=1000)
+    pump.start()
+    taken: list[str | None] = []
+    for _ in range(4):
+        for lane in range(2):
+            taken.append(pump.take(lane))
+            clock.now += 0.01
+            if taken[-1] is not None:
+                pump.answered(lane)
+        if pump._done.done():
+            break
+    assert sorted(filter(None, taken)) == sorted(request for pair in PAIRS[:3] for request in pair)
+    assert (await pump.result()).acknowledged == 6000
 
 
 async def test_who_comes_while_the_ledger_stalls_waits_from_the_instant_at_which_they_came(clock: Clock) -> None:
@@ -100,7 +127,7 @@ async def test_a_lane_of_an_open_loop_rests_until_somebody_comes(clock: Clock) -
     pump._tick()
     assert woken == [2]
     assert pump.take(2) == "reserve-1"
-    pump._end()
+    pump._come_to_deadline()
     pump._tick()
     pump.answered(0)
     assert [pump.take(0), pump.take(2)] == ["consume-0", "consume-1"]
