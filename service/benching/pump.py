@@ -78,6 +78,7 @@ class Pump(Generic[Request]):
         self._cpu_commands = 0
         self._open = False
         self._is_late = False
+        self._deadline: asyncio.TimerHandle | None = None
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def start(self) -> None:
@@ -86,7 +87,7 @@ class Pump(Generic[Request]):
         self._cpu_seconds = -process_time()
         self._began_at = perf_counter()
         self._counts_from = self._began_at + FILLING_SHARE * self._seconds
-        asyncio.get_running_loop().call_later(self._seconds, self._come_to_deadline)
+        self._deadline = asyncio.get_running_loop().call_later(self._seconds, self._come_to_deadline)
 
     def take(self, lane: int) -> Request | None:
         """The next request of a lane, or None when the lane has nothing to do now."""
@@ -157,6 +158,8 @@ class Pump(Generic[Request]):
             self._ended_at = perf_counter()
             self._cpu_seconds += process_time()
             self._cpu_commands = self._acknowledged
+            if self._deadline is not None:
+                self._deadline.cancel()
 
     def _retire(self) -> None:
         self._end()
