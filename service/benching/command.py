@@ -199,5 +199,5 @@ def _print(planned: Sequence[Case], found: dict[str, list[Window]], *, as_json: 
     print_table(
         ("", "a second", "slowest", "fastest", "p50 ms", "p99 ms"),
         [(case.what, *(shown(case.name, column) for column in columns)) for case in planned],
-        title=f"medians of {figures[f'{planned[0].name}.rounds']} rounds",
+        title=f"medians; rounds: {figures[f'{planned[0].name}.rounds']}",
     )

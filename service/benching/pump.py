@@ -145,7 +145,7 @@ class Pump(Generic[Request]):
             seconds=seconds,
             p50_ms=percentile(ordered, 0.50) * 1e3,
             p99_ms=percentile(ordered, 0.99) * 1e3,
-            load_cpu_us=self._cpu_seconds / max(1, self._cpu_commands) * 1e6,
+            load_cpu_us=self._cpu_seconds / self._cpu_commands * 1e6 if self._cpu_commands else None,
         )
 
     def _come_to_deadline(self) -> None:

@@ -1,7 +1,5 @@
 """What a round measures: pairs to their end, commands of batches, and times from the instant at which a caller came."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from service.benching import pump as pump_module
@@ -21,7 +19,7 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(pump_module, "perf_counter", clock)
     return clock
