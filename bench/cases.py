@@ -250,7 +250,7 @@ def slow_cases() -> list[Case]:
                 make=slow_job,
                 in_flight=512,
                 hot=place == "hot",
-                beside=("slow.naive.hot.32", f"in_process.{place}.512"),
+                beside=(*(("slow.naive.hot.32",) if place == "hot" else ()), f"in_process.{place}.512"),
                 log="slow",
             )
             for place in PLACES
