@@ -7,13 +7,13 @@ import secrets
 import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from typing import TypedDict, Unpack
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from service.app import VERSION, run
 from service.benching.figures import Figures, medians
 from service.benching.plan import (
     PREFIX,
@@ -28,6 +28,7 @@ from service.benching.plan import (
 )
 from service.benching.pump import BenchError, Window
 from service.console import print_json, print_table
+from service.process import run
 
 URL = "http://127.0.0.1:8080"
 TOKEN_VARIABLE = "CREDIT_LEDGER_TOKEN"  # noqa: S105 - the name of a variable
@@ -184,7 +185,7 @@ def _progress(steps: int) -> Generator[Step]:
 
 
 def _print(planned: Sequence[Case], found: dict[str, list[Window]], *, as_json: bool) -> None:
-    figures: Figures = {"version": VERSION}
+    figures: Figures = {"version": version("credit-ledger")}
     for case in planned:
         figures |= medians(case.name, found[case.name])
     if as_json:
