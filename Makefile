@@ -78,7 +78,8 @@ endef
 	@$(PIP) install --no-compile --no-deps --no-build-isolation --editable .
 	@echo "$(CURDIR)" > $@
 
-.venv/.dev: .venv/.runtime requirements/dev.txt
+.venv/.dev: .venv/.runtime requirements/dev.txt client/pyproject.toml
 	@echo "adding what tests and checks need"
 	@$(PIP) install -r requirements/runtime.txt -r requirements/build.txt -r requirements/dev.txt
+	@$(PIP) install --no-compile --no-deps --no-build-isolation --editable client
 	@echo "$(CURDIR)" > $@

@@ -1,5 +1,7 @@
 """`python -m bench`: the whole run, its progress bar, its figures.
 
+`--only publisher` and `--only fairness` are runs of their own, with figures that no round of a case can give.
+
 A whole run writes `bench/results.json`, and from it docs/performance.svg and its part of docs/performance.md; a run with
 `--long` does so with `bench/results_long.json`. A quick or partial run leaves all of that alone and writes only where
 `--output` says, so that the figures which are kept are always those of one whole run.
@@ -12,16 +14,21 @@ from pathlib import Path
 from time import perf_counter
 
 import click
+import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bench import growth, page, slow_disk
 from bench.cases import COPY_ROWS, COPY_ROWS_QUICK, Case, all_cases, chosen
+from bench.fairness import fairness
+from bench.publisher import publisher
 from bench.report import TABLE_COLUMNS, figures, head, print_other, print_table, print_targets, write_json
 from bench.rounds import FULL, QUICK, Plan, Record, run_rounds
 from bench.stage import Stage
 from service.benching.figures import Figures
 from service.benching.pump import BenchError
+
+PROBES = {"publisher": publisher, "fairness": fairness}
 
 
 @click.command(help="Measures the ledger beside its baselines; durable commits, interleaved rounds, medians.")
@@ -43,6 +50,9 @@ def main(
     output: Path | None,
 ) -> None:
     """Runs what was asked for; ends with 1 when an answer was wrong."""
+    if only and set(only) <= PROBES.keys():
+        probe(only, quick=quick, output=output)
+        return
     cases = [] if is_long else chosen(all_cases(quick=quick), only)
     grows = is_long or not only or growth.NAME.startswith(only)
     if only_list:
@@ -59,6 +69,21 @@ def main(
     run(cases, plan, far if grows else None, output)
     if is_whole:
         page.write_page()
+
+
+def probe(names: tuple[str, ...], *, quick: bool, output: Path | None) -> None:
+    """Runs probes, each on servers of its own, and tells their figures."""
+    found: Figures = {}
+    for name in names:
+        try:
+            found |= uvloop.run(PROBES[name](quick=quick))
+        except BenchError as error:
+            click.echo(f"The bench failed: {name}: {error}", err=True)
+            sys.exit(1)
+    for name, figure in found.items():
+        click.echo(f"{name:45} {figure:>12,}")
+    if output is not None:
+        write_json(output, found)
 
 
 def run(cases: list[Case], plan: Plan, far: growth.Growth | None, output: Path | None) -> None:

@@ -103,10 +103,12 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
             ledger = await Ledger.open(log, catalog, history)
             readers = await Log.connect(database_url(settings), connections=READER_CONNECTIONS)
             stack.push_async_callback(readers.close)
-        gateway, feed = Gateway(ledger, Reads(ledger)), Feed(log, ledger.partitions)
+        reads, feed = Reads(ledger), Feed(log, ledger.partitions)
+        gateway = Gateway(ledger, reads)
         delivery = _delivery(settings, ledger, gateway, access)
         if delivery is not None:
             stack.push_async_callback(delivery.stop)
+            reads.submitted = delivery.submitted
         stack.push_async_callback(_drain, ledger)
         alarms: dict[str, Alarm] = {}
         checkpointer = await _checkpointer(settings, ledger, feed, keys)
@@ -135,6 +137,7 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
         def server(port: int) -> HttpServer:
             metrics = Metrics()
             sweeper.measure(metrics)
+            gateway.measure(metrics)
             if delivery is not None:
                 delivery.measure(metrics)
             auditor.measure(metrics)

@@ -40,6 +40,10 @@ class Delivery:
         self._bus.start()
         self._task = asyncio.create_task(self._lead.run(self._work, self.publisher.standing))
 
+    async def submitted(self, account: str, key: str) -> bool:
+        """Say whether a durable command with this key waits in the stream; False also when that cannot be known."""
+        return await self._bus.backlog.holds(account, key)
+
     async def stop_intake(self) -> None:
         """Take no more durable commands; those that are being worked on stay in the stream or are acknowledged."""
         self._takes = False
@@ -90,6 +94,15 @@ class Delivery:
             "counter", "credit_ledger_submissions_total", "Durable commands by what came of them.", "result"
         )
 
+        self.publisher.told_delay = (
+            metrics.latency(
+                "credit_ledger_publisher_delay_seconds",
+                "From an event's recording to the stream, of the oldest event of each window.",
+            )
+            .labels()
+            .observe
+        )
+
         async def show() -> None:
             for family in (*gauges.values(), position, alarms):
                 family.clear()
@@ -105,6 +118,8 @@ class Delivery:
                 alarms.labels(self.publisher.alarm[0]).value = 1
             if self._bus.submissions.alarm is not None:
                 alarms.labels("commands_not_taken").value = 1
+            if self._bus.submissions.unstored:
+                alarms.labels("outcomes_not_stored").value = 1
             gauges["submissions_at_work"].labels().value = self._bus.submissions.at_work
             try:
                 count, oldest = await self._bus.submissions.waiting()
@@ -113,9 +128,10 @@ class Delivery:
             else:
                 gauges["submissions_backlog"].labels().value = count
                 gauges["submissions_oldest_seconds"].labels().value = _age(oldest)
-            waiting, recorded_at = await self.publisher.lag()
-            gauges["publisher_lag_events"].labels().value = waiting
-            gauges["publisher_lag_seconds"].labels().value = _age(None if recorded_at is None else moment(recorded_at))
+            lag = await self.publisher.lag()
+            if lag is not None:
+                gauges["publisher_lag_events"].labels().value = lag[0]
+                gauges["publisher_lag_seconds"].labels().value = _age(None if lag[1] is None else moment(lag[1]))
 
         metrics.probe(show)
 

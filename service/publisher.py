@@ -20,9 +20,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from time import monotonic
 
-from events.instants import Instant
+from events.instants import Instant, moment
 from service.bus.event_stream import AlreadyStored, EventStream, LastEvent, StreamMoved, StreamState
 from service.bus.jetstream import StreamAway
 from service.bus.streams import StreamUnusable
@@ -78,6 +79,8 @@ class Publisher:
         """What keeps it from publishing, a code and words; None when it publishes or is not the one that does."""
         self.published = 0
         """How many events this process published."""
+        self.told_delay: Callable[[float], None] = lambda _seconds: None
+        """Told, of each window that was stored, for how many seconds its oldest event had been recorded."""
 
     def note(self, partition: int, position: int) -> None:
         """Say that the log of a partition reaches a position."""
@@ -95,10 +98,10 @@ class Publisher:
         if self.alarm is not None and self.alarm[0] == "history_rolled_back":
             raise Unavailable(f"history_rolled_back: {self.alarm[1]}")
 
-    async def lag(self) -> tuple[int, Instant | None]:
-        """Return how many events wait, and when the first of them was recorded; raises Unavailable."""
+    async def lag(self) -> tuple[int, Instant | None] | None:
+        """Return how many events wait, and when the first of them was recorded; None when not known. Raises Unavailable."""
         if self.positions is None:
-            return 0, None
+            return None
         places = dict(enumerate(self.positions))
         heads = await self._outbox.heads()
         waiting = sum(max(0, head - places[partition]) for partition, head in heads.items())
@@ -221,6 +224,8 @@ class Publisher:
                         raise self._doubt
                     sequence = await self._stream.publish([self._message(line) for line in window], sequence)
                     self.published += len(window)
+                    oldest = moment(min(line.recorded_at for line in window))
+                    self.told_delay((datetime.now(UTC) - oldest).total_seconds())
                     self._progress()
                     for line in window:
                         positions[line.partition] = line.position

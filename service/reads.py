@@ -8,7 +8,7 @@ added up over time comes from projections, which say how far they are.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
 from typing import assert_never
 
@@ -80,6 +80,8 @@ class Reads:
         self._summaries = Summaries(ledger.log)
         self._accounts = AccountList(ledger.log)
         self._views = Views(ledger.log)
+        self.submitted: Callable[[str, str], Awaitable[bool]] = _nowhere
+        """Says whether a durable command with this account and key waits in a stream."""
 
     @property
     def _catalog(self) -> Catalog:
@@ -173,6 +175,10 @@ class Reads:
         account, key = query.account, query.idempotency_key
         waits = self._ledger.in_progress(account, key)
         outcome = await self._ledger.outcome(account, key)
+        if outcome is None and not waits:
+            waits = await self.submitted(account, key)
+            if not waits:  # it may have been taken from the stream and written meanwhile
+                outcome = await self._ledger.outcome(account, key)
         if outcome is not None:
             return 200, answer(account, outcome.lines, outcome.state, replayed=True)
         if waits:
@@ -288,6 +294,11 @@ class Reads:
                 if monotonic() > deadline:
                     raise Unavailable(f"the projection {name} has not reached {token}")
                 await asyncio.sleep(TOKEN_POLL_SECONDS)
+
+
+async def _nowhere(_account: str, _key: str) -> bool:
+    """Say that no stream has the key, for there is none."""
+    return False
 
 
 def not_found(account: str) -> AccountNotFound:

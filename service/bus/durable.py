@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from service.access import Access
+from service.bus.backlog import Backlog
 from service.bus.connection import Connection, LastingClient
 from service.bus.event_stream import EventStream
 from service.bus.submissions import Submissions
@@ -29,6 +30,7 @@ class DurableBus:
         prefix: str = "credits",
     ) -> None:
         self.events = EventStream(prefix)
+        self.backlog = Backlog(prefix)
         self.submissions = Submissions(gateway=gateway, access=access, prefix=prefix, healthy=healthy)
         self._connection = Connection(url, attach=self._attach, credentials=credentials, name="credit-ledger-streams")
 
@@ -47,3 +49,4 @@ class DurableBus:
     async def _attach(self, client: LastingClient) -> None:
         await self.events.attach(client)
         await self.submissions.attach(client)
+        await self.backlog.attach(client)

@@ -2,8 +2,9 @@
 
 `nats.micro` runs one request of an endpoint after the other, shows `repr(exception)` to callers and forgets what is
 under way when it stops. Here the subscription's callback only starts a task and returns, so requests run side by side;
-above `concurrent_max` they are answered 503 at once instead of piling up. Whatever happens in a request, even a
-cancellation that leaks out of it, ends in an answer that says nothing of it and leaves the subscription alone.
+above `concurrent_max` they are answered 503 at once instead of piling up, but for callers who have less than their
+share of them. Whatever happens in a request, even a cancellation that leaks out of it, ends in an answer that says
+nothing of it and leaves the subscription alone.
 
 Not executed at all, and counted as errors, are
 
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -72,6 +74,7 @@ class Endpoint:
         self._concurrent_max = concurrent_max
         self._overloaded = out_of_order(Overloaded(f"{concurrent_max} requests are being worked on"))
         self._tasks: set[asyncio.Task[None]] = set()
+        self._taken: Counter[str] = Counter()
         self._subscription: Subscription | None = None
         self._client: Client
 
@@ -101,12 +104,20 @@ class Endpoint:
             self.figures.fail("422:no reply subject, or one where no answer may go")
         elif not message.subject.startswith(self._stem):
             self.figures.fail("422:not a subject of this endpoint")
-        elif len(self._tasks) >= self._concurrent_max:
+        elif self._is_full_for(caller := message.subject[len(self._stem) :].partition(".")[0]):
             await self._send(message.reply, self._overloaded)
         else:
-            self._tasks.add(asyncio.create_task(self._answer(message)))
+            self._taken[caller] += 1
+            self._tasks.add(asyncio.create_task(self._answer(message, caller)))
 
-    async def _answer(self, message: Msg) -> None:
+    def _is_full_for(self, caller: str) -> bool:
+        """Say whether a caller may have no more taken: all places are, and its share of them is its own."""
+        if len(self._tasks) < self._concurrent_max:
+            return False
+        callers = len(self._taken) + (caller not in self._taken)
+        return self._taken[caller] * callers >= self._concurrent_max or len(self._tasks) >= 2 * self._concurrent_max
+
+    async def _answer(self, message: Msg, caller: str) -> None:
         started = perf_counter_ns()
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - this is only ever run as a task
@@ -124,6 +135,9 @@ class Endpoint:
             await self._send(message.reply, reply)
         finally:
             self._tasks.discard(task)
+            self._taken[caller] -= 1
+            if not self._taken[caller]:
+                del self._taken[caller]
             self.figures.processing_nanoseconds += perf_counter_ns() - started
 
     async def _send(self, subject: str, reply: Reply) -> None:

@@ -26,6 +26,7 @@ from service.cloud_events import CONTENT_TYPE, Message
 
 WINDOW_SECONDS_MAX = 5.0
 ASKED_AT_ONCE_MAX = 32
+SENT_AT_ONCE = 32
 
 
 class StreamMoved(Exception):
@@ -153,6 +154,8 @@ class EventStream:
                 before = message.id
                 reply = f"{self._inbox}.{self._number}.{number}"
                 await client.publish(message.subject, message.body, reply=reply, headers=headers)
+                if number % SENT_AT_ONCE == SENT_AT_ONCE - 1:
+                    await asyncio.sleep(0)  # these leave, and are stored while the next ones are put together
             async with asyncio.timeout(WINDOW_SECONDS_MAX):
                 await window.done
         except TimeoutError:

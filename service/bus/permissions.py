@@ -86,6 +86,7 @@ def _of_caller(caller: Principal, prefix: str) -> tuple[list[str], list[str]]:
         publish += [
             *_reading(events, name),
             *(".".join(("$JS.API.CONSUMER.CREATE", events, name, *rest)) for rest in ((), (">",))),
+            f"$JS.API.CONSUMER.DELETE.{events}.{name}",
             f"$JS.API.STREAM.INFO.{events}",
         ]
         subscribe.append(f"{prefix}.events.>")

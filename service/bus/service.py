@@ -104,7 +104,7 @@ class Bus:
             admit(self._access, caller, QUERY_SCOPES.get(name), message.headers or _NO_HEADERS, len(message.data))
         except Refusal as refusal:
             return refused(refusal)
-        return await self._gateway.query_body(name, message.data)
+        return await self._gateway.query_body(name, message.data, caller=caller)
 
 
 def _addressed(message: Msg) -> tuple[str, str]:

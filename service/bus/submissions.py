@@ -24,6 +24,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
+from time import monotonic
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -49,6 +50,8 @@ PROGRESS_SECONDS = 20.0
 RETRY_SECONDS_MAX = 2.0
 STATUS = "Ledger-Status"
 """The header of a stored outcome: nats-py takes a stored message with the header `Status` for an error of the server."""
+UNSTORED_SECONDS = 5.0
+"""For so long it may be tried again to store an outcome or an acknowledgement before that is an alarm."""
 FAILURES_MAX = 8
 """So often a command may fail while the ledger is well; then it goes to the dead, and its account's others go on."""
 
@@ -77,6 +80,8 @@ class Submissions:
         self.counts = {"accepted": 0, "refused": 0, "dead": 0}
         self.alarm: str | None = None
         """What keeps it from taking commands; None when it takes them or is not the one that does."""
+        self.unstored = 0
+        """How many outcomes and acknowledgements JetStream has refused to store for a while."""
 
     @property
     def at_work(self) -> int:
@@ -227,7 +232,9 @@ class Submissions:
             actor = admit(self._access, submission.caller, scope, message.headers, len(message.body))
         except Refusal as refusal:
             return refused(refusal)
-        return await self._gateway.command(submission.command, message.body, actor=actor, key=submission.key)
+        return await self._gateway.command(
+            submission.command, message.body, actor=actor, key=submission.key, caller=f"submit.{submission.caller}"
+        )
 
     async def _recovered(self) -> bool:
         """Wait until the ledger can work; returns whether it could at once. All lanes wait for the same look."""
@@ -294,16 +301,22 @@ class Submissions:
 
     async def _persistently(self, work: Callable[[Client], Coroutine[None, None, object]]) -> None:
         """Do work that may be done twice until it succeeds."""
-        pause = 0.05
-        while True:
-            try:
-                await work(self._connected())
-            except StreamAway as error:
-                _log.debug("once more: %s", error)
-            else:
-                return
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, RETRY_SECONDS_MAX)
+        pause, began, is_late = 0.05, monotonic(), False
+        try:
+            while True:
+                try:
+                    await work(self._connected())
+                except StreamAway as error:
+                    if not is_late and monotonic() - began > UNSTORED_SECONDS:
+                        is_late = True
+                        self.unstored += 1
+                        _log.warning("an outcome cannot be stored, which is tried again and again: %s", error)
+                else:
+                    return
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, RETRY_SECONDS_MAX)
+        finally:
+            self.unstored -= is_late
 
     async def _keep(self) -> None:
         """Tell the server what is still being worked on, so that it does not deliver it again."""

@@ -101,7 +101,9 @@ def query(route: Route, door: Door, gateway: Gateway) -> Serve:
         principal = door.admit(request, scope, path.get("account"))
         given = parameters(request)
         _refuse_doubles(path, given)
-        reply = await gateway.query(name, {**numbered(given), **path}, prefixes=principal.prefixes)
+        reply = await gateway.query(
+            name, {**numbered(given), **path}, caller=principal.name, prefixes=principal.prefixes
+        )
         return represented(request, name, reply)
 
     return serve
@@ -112,14 +114,14 @@ def query_body(route: Route, door: Door, gateway: Gateway) -> Serve:
     name, scope = route.name, route.scope
 
     async def serve(request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
-        door.admit(request, scope, path.get("account"))
+        principal = door.admit(request, scope, path.get("account"))
         refuse_unknown(parameters(request))
         body = await read_body(request)
         if not path:
-            return answer(await gateway.query_body(name, body))
+            return answer(await gateway.query_body(name, body, caller=principal.name))
         given = parse_body(body)
         _refuse_doubles(path, given)
-        return answer(await gateway.query(name, {**given, **path}))
+        return answer(await gateway.query(name, {**given, **path}, caller=principal.name))
 
     return serve
 

@@ -123,7 +123,7 @@ class Scripted:
     async def command(self, name: str, body: bytes, *, actor: Actor, key: str | None, **_: object) -> Reply:
         return await self._reply(Call(name, body, actor, key))
 
-    async def query_body(self, name: str, body: bytes) -> Reply:
+    async def query_body(self, name: str, body: bytes, **_: object) -> Reply:
         return await self._reply(Call(name, body))
 
     async def _reply(self, call: Call) -> Reply:

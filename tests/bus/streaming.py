@@ -138,12 +138,14 @@ async def delivering(
     """A ledger on this database that delivers to this server."""
     log = await Log.connect(database_url, connections=4)
     ledger = await Ledger.open(log, CATALOG)
-    gateway = gateway or Gateway(ledger, Reads(ledger))
+    reads = Reads(ledger)
+    gateway = gateway or Gateway(ledger, reads)
     bus = DurableBus(gateway=gateway, access=access or Access.open(), healthy=log.identity, url=nats_url, prefix=prefix)
     outbox = Outbox(log)
     publisher = Publisher(outbox, bus.events, prefix=prefix, source=source_of(ledger.id), partitions=ledger.partitions)
     ledger.followers.append(publisher.note)
     delivery = Delivery(Lead(outbox, new_id()), bus, publisher)
+    reads.submitted = delivery.submitted
     client = await nats.connect(nats_url, reconnect_time_wait=0, max_reconnect_attempts=-1, error_cb=_ignore)
     if start:
         delivery.start()

@@ -13,6 +13,7 @@ from service.reads import Reads
 from service.settings import CATALOGS
 from service.store.feed import Feed
 from service.store.log import Log
+from service.turns import IDLE_LEAST
 from tests.bus.calling import Caller, serving
 
 CATALOG = parse_catalog((CATALOGS / "content_platform.toml").read_text(encoding="utf-8"))
@@ -24,6 +25,7 @@ class Stage:
 
     caller: Caller
     feed: Feed
+    ledger: Ledger
 
     async def events_written(self) -> int:
         """How many events the log has."""
@@ -35,7 +37,7 @@ async def stage(database_url: str, nats_url: str) -> AsyncGenerator[Stage]:
     log = await Log.connect(database_url, connections=4)
     ledger = await Ledger.open(log, CATALOG)
     async with serving(Gateway(ledger, Reads(ledger)), nats_url) as caller:
-        yield Stage(caller, Feed(log, ledger.partitions))
+        yield Stage(caller, Feed(log, ledger.partitions), ledger)
     await ledger.drain()
     await log.close()
 
@@ -69,6 +71,18 @@ async def test_200_parallel_reserves_for_a_balance_of_20_let_exactly_20_pass(sta
     statuses = [answer.status for answer in answers]
     assert (statuses.count(201), statuses.count(402)) == (20, 180)
     assert {answer.code for answer in answers} == {None, "insufficient_credits"}
+
+
+async def test_beside_another_caller_one_who_floods_has_little_at_work_at_a_time(stage: Stage) -> None:
+    caller, most = stage.caller, 0
+    await caller.ask("cmd.quiet.consume", {"account": "q", "amount": 1, "idempotency_key": "first"})
+    bodies = [{"account": f"a{n}", "amount": 1, "idempotency_key": "k"} for n in range(300)]
+    flood = [await caller.send(f"{caller.prefix}.cmd.flood.consume", body) for body in bodies]
+    while not all(answer.done() for answer in flood):
+        most = max(most, sum(stage.ledger.waiting(partition) for partition in range(stage.ledger.partitions)))
+        await asyncio.sleep(0)
+    assert 0 < most <= IDLE_LEAST
+    assert {answer.result().status for answer in flood} == {201}
 
 
 async def test_the_key_stands_in_the_body_or_in_the_header_and_never_differs(stage: Stage) -> None:

@@ -61,6 +61,27 @@ async def test_more_requests_than_the_limit_are_answered_overloaded_at_once(
     assert refused.headers["Retry-After"] == "1"
 
 
+async def test_a_caller_who_takes_all_places_leaves_the_others_theirs(
+    nats_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bus_service, "COMMANDS_CONCURRENT_MAX", 10)
+    gate = asyncio.Event()
+
+    async def script(_: Call) -> Reply:
+        await gate.wait()
+        return Reply(201, b"{}")
+
+    gateway = Scripted(script)
+    async with serving(gateway, nats_url) as caller:
+        flood = [await caller.send(f"{caller.prefix}.cmd.flood.reserve") for _ in range(20)]
+        turned_away = await asyncio.gather(*flood[10:])
+        quiet = [await caller.send(f"{caller.prefix}.cmd.quiet.reserve") for _ in range(6)]
+        assert (await quiet[5]).code == "overloaded", "its share is five of ten"
+        gate.set()
+        assert {(await answer).status for answer in (*flood[:10], *quiet[:5])} == {201}
+    assert {answer.code for answer in turned_away} == {"overloaded"}
+
+
 async def test_the_gateway_gets_name_body_caller_and_key(nats_url: str) -> None:
     gateway = Scripted()
     async with serving(gateway, nats_url) as caller:

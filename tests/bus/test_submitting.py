@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import cast
 
 import pytest
+from nats.js.api import DiscardPolicy
 
 from service.access import Access
 from service.embedded import EmbeddedNats
@@ -229,6 +230,30 @@ async def test_a_command_that_always_fails_while_the_ledger_is_well_goes_to_the_
     assert result.headers["Idempotency-Key"] == "2"
 
 
+async def test_an_outcome_that_cannot_be_stored_is_an_alarm_and_told_when_it_can(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.bus.submissions.UNSTORED_SECONDS", 0.1)
+    metrics = Metrics()
+    stage.delivery.measure(metrics)
+    info = await stage.js.stream_info(stage.stream("RESULTS"))
+    limit, discard = info.config.max_bytes, info.config.discard
+    info.config.max_bytes, info.config.discard = 1, DiscardPolicy.NEW
+    await stage.js.update_stream(info.config)
+    await submit(stage, "consume", {"account": "a", "amount": 5, "idempotency_key": "1"})
+
+    async def is_told() -> bool:
+        return 'credit_ledger_delivery_alarm{code="outcomes_not_stored"} 1' in await metrics.exposition()
+
+    await eventually(is_told, "the alarm")
+    assert await outcome_status(stage, "1") == 200
+    info.config.max_bytes, info.config.discard = limit, discard
+    await stage.js.update_stream(info.config)
+    (result,) = await stored(stage, "RESULTS", 1)
+    assert result.headers["Ledger-Status"] in ("200", "201")
+    assert not await is_told()
+
+
 async def test_nats_killed_again_and_again_loses_no_command_and_applies_none_twice(database_url: str) -> None:
     with throwaway_directory() as data:
         port = free_port()
@@ -267,3 +292,46 @@ async def send_until_acknowledged(stage: Stage, count: int) -> None:
                 break
             except Exception:  # noqa: BLE001 - the server is away, in one way or another
                 await asyncio.sleep(0.05)
+
+
+async def outcome_status(stage: Stage, key: str) -> int:
+    return (await stage.gateway.query("outcome", {"account": "a", "idempotency_key": key})).status
+
+
+async def test_the_outcome_of_a_command_that_waits_in_the_stream_is_in_progress_until_it_is_known(
+    database_url: str, nats_url: str
+) -> None:
+    prefix = new_prefix()
+    async with delivering(database_url, nats_url, prefix) as stage:
+        await is_taking(stage)
+    async with delivering(database_url, nats_url, prefix, start=False) as stage:
+        await submit(stage, "change_plan", {"account": "a", "plan": "starter", "idempotency_key": "open"})
+        await submit(stage, "reserve", {"account": "a", "amount": 500}, headers={"Idempotency-Key": "too-much"})
+        for n in range(30):
+            await submit(stage, "consume", {"account": "a", "amount": 1, "idempotency_key": f"k{n}"})
+        async with delivering(database_url, nats_url, new_prefix(), start=False) as deaf:
+            assert await outcome_status(deaf, "open") == 404, "where the stream is not looked at, nothing is known"
+        stage.bus.start()
+        await stage.bus.started()
+        assert [await outcome_status(stage, key) for key in ("k29", "open", "too-much")] == [202, 202, 202]
+        assert await outcome_status(stage, "never-sent") == 404
+        stage.delivery.start()
+        await stored(stage, "RESULTS", 32)
+        assert [await outcome_status(stage, key) for key in ("k29", "open", "too-much")] == [200, 200, 404]
+
+
+async def test_what_lies_behind_more_messages_than_are_remembered_is_not_known(
+    database_url: str, nats_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.bus.backlog.KEYS_MAX", 3)
+    prefix = new_prefix()
+    async with delivering(database_url, nats_url, prefix) as stage:
+        await is_taking(stage)
+    async with delivering(database_url, nats_url, prefix, start=False) as stage:
+        for n in range(5):
+            await submit(stage, "consume", {"account": "a", "amount": 1, "idempotency_key": f"k{n}"})
+        stage.bus.start()
+        await stage.bus.started()
+        assert [await outcome_status(stage, f"k{n}") for n in range(5)] == [202, 202, 202, 404, 404]
+        await stage.js.delete_msg(stage.stream("COMMANDS"), 1)
+        assert [await outcome_status(stage, f"k{n}") for n in range(5)] == [404, 202, 202, 202, 404]
