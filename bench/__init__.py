@@ -6,9 +6,13 @@ Baselines and ledger run in the same minutes against the same PostgreSQL and the
 
 Who does what, in the order in which to read:
 
-- `measure`: the pump, which hands out prepared requests and takes the time of their answers, and a round's figures;
-- `jobs`: what a load process may be asked to do; `worker`: that process;
-- `load_sql`, `load_http`, `load_nats`, `load_in_process`: the load generators, each as lean as Python allows;
+- `service.benching`, which ships with the ledger: the pump, which hands out prepared requests and takes the time of
+  their answers; the requests; the load generators for HTTP and NATS, each as lean as Python allows;
+- `jobs`: what a load process may be asked to do; `worker`: that process; `target`: the ledger inside of it;
+- `load_in_process`, `load_wire`, `load_sql`, `load_disk`, `replay`: what the jobs do;
 - `empty_http`, `empty_nats`: the empty servers, which show what the libraries cost without a ledger behind them;
-- `stage`: the servers and processes of one run; `cases`: the list of all that is measured; `report`: the figures.
+- `slow_disk`: PostgreSQL on a disk with 2 ms for each fsync;
+- `stage`: the servers and processes of one run; `cases`: all that is measured in rounds; `rounds`: how;
+- `growth`: what a command costs when there is much, and how fast the log is verified and replayed;
+- `report`, `targets`, `chart`, `page`: the figures, what they should be, and where they are kept.
 """

@@ -22,6 +22,7 @@ async def answer(request: web.Request) -> web.Response:
 async def main() -> None:
     """Serves on a free port of the loopback and prints it."""
     application = web.Application()
+    application.router.add_get("/v1/accounts/{account}/balance", answer)
     application.router.add_post("/v1/accounts/{account}/reservations", answer)
     application.router.add_post("/v1/accounts/{account}/reservations/{reservation}/consume", answer)
     runner = web.AppRunner(application, access_log=None)

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from statistics import median
 
 from bench.jobs import Http, Job, Load, Nats
-from bench.measure import Window
 from bench.processes import LoadProcess, until_quiet
 from bench.stage import Stage
+from service.benching.pump import Window
 
 QUIET_IN_FLIGHT = 8
 FLOOD_IN_FLIGHT = 1024
@@ -27,7 +27,7 @@ async def fairness(*, quick: bool) -> dict[str, float]:
     rounds, seconds = (1, 0.3) if quick else (3, 1.5)
     found: dict[str, float] = {}
     async with Stage(500) as stage:
-        await stage.prepare({"service"})
+        await stage.prepare({"service"}, 0)
         flooding = await LoadProcess.start()
         try:
             for name, quiet, flood, lanes in ways(stage):
@@ -54,7 +54,7 @@ def ways(stage: Stage) -> list[tuple[str, MakeJob, MakeJob, int]]:
     """Where the quiet caller comes in, and where the flood does."""
 
     def http(load_: Load) -> Job:
-        return Http(load_, stage.http_port, 201)
+        return Http(load_, stage.http_port, "pairs", 201)
 
     return [
         ("fairness.nats.beside.nats", nats(stage, "quiet"), nats(stage, "flood"), FLOOD_IN_FLIGHT),
@@ -65,7 +65,9 @@ def ways(stage: Stage) -> list[tuple[str, MakeJob, MakeJob, int]]:
 
 def nats(stage: Stage, caller: str) -> MakeJob:
     """A caller over NATS."""
-    return lambda load_: Nats(load_, stage.nats_port, f"credits.cmd.{caller}", 201)
+    return lambda load_: Nats(
+        load_, stage.nats_port, (f"credits.cmd.{caller}", f"credits.query.{caller}"), "pairs", 201
+    )
 
 
 def load(run: str, in_flight: int, seconds: float) -> Load:

@@ -5,30 +5,44 @@ a number of pairs, a number of lanes, seconds. Ids begin with the job's `run`, w
 repeats a key of another one by accident.
 """
 
-import random
+from collections.abc import Iterable, Iterator
+from typing import Literal
 
 import msgspec
 
-from bench.measure import Window
+from service.benching.pump import OpenPump, Pump, Request, Window
+from service.benching.requests import Draw, Shape, draws
 
-HOT_ACCOUNT = "bench-hot"
+InProcessShape = Literal["pairs", "opening", "opening_more", "holds"]
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
-    """How much load: at most `pairs` pairs over `accounts` accounts (1 is the hot one) with `in_flight` lanes."""
+    """How much load: at most `pairs` pairs over `accounts` accounts (1 is the hot one) with `in_flight` lanes.
+
+    `batch` is how many commands a request has. `per_second` is how many commands arrive a second, whether or not earlier
+    ones were answered; 0 is a closed loop. Fills of accounts begin at number `first`.
+    """
 
     run: str
     accounts: int
     in_flight: int
     seconds: float
     pairs: int
+    batch: int = 0
+    per_second: float = 0
+    first: int = 0
 
-    def draw(self) -> list[tuple[str, str]]:
+    def draw(self) -> Iterator[Draw]:
         """The account and the reservation id of each pair; the same for the same run."""
-        if self.accounts == 1:
-            return [(HOT_ACCOUNT, f"{self.run}-{n}") for n in range(self.pairs)]
-        pick = random.Random(self.run).randrange
-        return [(account_name(pick(self.accounts)), f"{self.run}-{n}") for n in range(self.pairs)]
+        return draws(self.run, self.pairs, self.accounts)
+
+    def pump(self, pairs: Iterable[tuple[Request, Request]]) -> Pump[Request]:
+        """What hands these pairs out."""
+        weight = self.batch or 1
+        if not self.per_second:
+            return Pump(pairs, self.in_flight, self.seconds, weight=weight)
+        rate = self.per_second / weight / 2
+        return OpenPump(pairs, self.in_flight, self.seconds, weight=weight, pairs_per_second=rate)
 
 
 class Sync(msgspec.Struct, frozen=True, tag=True):
@@ -39,12 +53,11 @@ class Sync(msgspec.Struct, frozen=True, tag=True):
 
 
 class Copy(msgspec.Struct, frozen=True, tag=True):
-    """Copies `rows` event rows, from position `first` on in each partition, into `table` in one transaction."""
+    """Copies `rows` rows of the ledger's log into the emptied `table`, in one transaction."""
 
     database_url: str
     table: str
     rows: int
-    first: int
 
 
 class Sql(msgspec.Struct, frozen=True, tag=True):
@@ -60,16 +73,17 @@ class Http(msgspec.Struct, frozen=True, tag=True):
 
     load: Load
     port: int
+    shape: Shape
     status: int
-    opening: bool = False
 
 
 class Nats(msgspec.Struct, frozen=True, tag=True):
-    """Sends prepared requests below `subject` over one connection; `status` None expects a plain answer."""
+    """Sends prepared requests below the subjects of commands and queries; `status` None expects a plain answer."""
 
     load: Load
     port: int
-    subject: str
+    subject: tuple[str, str]
+    shape: Shape
     status: int | None
 
 
@@ -79,7 +93,14 @@ class InProcess(msgspec.Struct, frozen=True, tag=True):
     load: Load
     database_url: str
     catalog: str
-    opening: bool = False
+    shape: InProcessShape = "pairs"
+
+
+class Replay(msgspec.Struct, frozen=True, tag=True):
+    """Reads up to `events` lines of the log, and then checks their hashes and evolves their accounts, in one process."""
+
+    database_url: str
+    events: int
 
 
 class Failure(msgspec.Struct, frozen=True, tag=True):
@@ -94,15 +115,5 @@ class Done(msgspec.Struct, frozen=True, tag=True):
     window: Window
 
 
-Job = Sync | Copy | Sql | Http | Nats | InProcess
+Job = Sync | Copy | Sql | Http | Nats | InProcess | Replay
 Outcome = Done | Failure
-
-
-def account_name(number: int) -> str:
-    """The name of one of the accounts that uniform load goes to."""
-    return f"bench-{number:05d}"
-
-
-def accounts_to_open(accounts: int) -> list[str]:
-    """All accounts that the scenarios use: the uniform ones and the hot one."""
-    return [HOT_ACCOUNT, *(account_name(number) for number in range(accounts))]

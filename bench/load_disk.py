@@ -5,7 +5,7 @@ import tempfile
 from time import perf_counter
 
 from bench.jobs import Sync
-from bench.measure import Window, percentile
+from service.benching.pump import Window, percentile
 
 PAGE = bytes(8192)
 FILE_PAGES = 256

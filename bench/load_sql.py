@@ -1,48 +1,30 @@
 """What PostgreSQL does through asyncpg without a ledger: COPY as the ceiling, hand-written transactions as the field.
 
-`Copy` writes rows of the shape of the ledger's `events` over one connection. That is the most that any append of such
+`Copy` writes rows that the ledger wrote a second time, over one connection. That is the most that any append of such
 rows can reach with one connection. `Sql` is how services usually keep a balance: lock the row, look, write it and
 an audit row, commit (five round trips); or one conditional UPDATE that feeds the audit row's INSERT (one round trip).
 All commits are durable. Statements are prepared on each connection before the window opens.
 """
 
 import asyncio
-import hashlib
-import random
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
 from time import perf_counter
 
 import asyncpg
-import orjson
 from asyncpg.prepared_stmt import PreparedStatement
 
-from bench.jobs import Copy, Load, Sql, account_name, accounts_to_open
-from bench.measure import BenchError, Pump, Window, run_lanes
+from bench.jobs import Copy, Load, Sql
+from service.benching.pump import BenchError, Window, run_lanes
+from service.benching.requests import account_names
 
-PARTITIONS = 16
 COMMAND_TIMEOUT_SECONDS = 30.0
 FUNDS = 10**12
-EVENT_COLUMNS = ("partition", "position", "account", "type", "kind", "recorded_at", "key", "line", "hash")
 
-CREATE_EVENTS = """
-create table {table} (
-    partition integer not null,
-    position bigint not null,
-    account text not null,
-    type text not null,
-    kind text not null,
-    recorded_at timestamptz not null,
-    key bytea,
-    line bytea not null,
-    hash bytea not null,
-    primary key (partition, position)
-);
-alter table {table} alter column line set storage external"""
-INDEX_EVENTS = (
-    "create index on copy_indexed (partition, account, position)",
-    "create unique index on copy_indexed (partition, key) where key is not null",
+CREATE_COPIES = (
+    "create table if not exists copy_plain (like ledger.events including storage, primary key (partition, position))",
+    "create table if not exists copy_indexed (like ledger.events including all)",
 )
+COPIED_ROWS = "select * from ledger.events where type in ('reserved', 'consumed') order by partition, position limit $1"
 CREATE_SPENDING = (
     "create table spending_account (account text primary key, balance bigint not null)",
     """create table spending_audit (
@@ -67,22 +49,19 @@ insert into spending_audit (account, idempotency_key, amount, balance)
 select $1, $2, -$3, balance from spent
 returning balance"""
 
-Row = tuple[int, int, str, str, str, datetime, bytes, bytes, bytes]
 Spend = tuple[str, str]
 Transaction = Callable[[Spend], Awaitable[None]]
 
 
 async def create_tables(database_url: str, accounts: int) -> None:
-    """Makes the tables of all SQL baselines and funds the accounts."""
+    """Makes the tables of hand-written spending and funds the accounts."""
     connection = await asyncpg.connect(database_url, command_timeout=COMMAND_TIMEOUT_SECONDS)
     try:
-        for table in ("copy_indexed", "copy_plain"):
-            await connection.execute(CREATE_EVENTS.format(table=table))
-        for statement in (*INDEX_EVENTS, *CREATE_SPENDING):
+        for statement in CREATE_SPENDING:
             await connection.execute(statement)
         await connection.copy_records_to_table(
             "spending_account",
-            records=[(account, FUNDS) for account in accounts_to_open(accounts)],
+            records=[(account, FUNDS) for account in account_names(accounts)],
             columns=("account", "balance"),
         )
         await connection.execute("vacuum analyze")
@@ -90,13 +69,27 @@ async def create_tables(database_url: str, accounts: int) -> None:
         await connection.close()
 
 
+async def create_copies(database_url: str) -> None:
+    """Makes the tables that rows of the log are copied into: with its primary key only, and with all its indexes."""
+    connection = await asyncpg.connect(database_url, command_timeout=COMMAND_TIMEOUT_SECONDS)
+    try:
+        for statement in CREATE_COPIES:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
 async def copy(job: Copy) -> Window:
-    """Times one COPY, from the call to the answer to its commit."""
-    rows = event_rows(job.rows, job.first)
+    """Times one COPY of rows that the ledger wrote, from the call to the answer to its commit."""
     connection = await asyncpg.connect(job.database_url, command_timeout=COMMAND_TIMEOUT_SECONDS)
     try:
+        rows = await connection.fetch(COPIED_ROWS, job.rows)
+        if len(rows) < job.rows:
+            raise BenchError(f"the log has {len(rows)} rows to copy, not {job.rows}")
+        columns, records = list(rows[0].keys()), [tuple(row) for row in rows]
+        await connection.execute(f"truncate table {job.table}")
         began_at = perf_counter()
-        answer = await connection.copy_records_to_table(job.table, records=rows, columns=EVENT_COLUMNS)
+        answer = await connection.copy_records_to_table(job.table, records=records, columns=columns)
         seconds = perf_counter() - began_at
     finally:
         await connection.close()
@@ -105,70 +98,11 @@ async def copy(job: Copy) -> Window:
     return Window(per_second=job.rows / seconds, counted=job.rows, acknowledged=job.rows, seconds=seconds)
 
 
-def event_rows(count: int, first: int) -> list[Row]:
-    """Rows as the ledger writes them: a line of about 900 bytes that no compression would shrink to nothing."""
-    draw = random.Random(first)
-    start = datetime.now(UTC)
-    rows: list[Row] = []
-    previous = bytes(32)
-    for number in range(count):
-        partition, position = number % PARTITIONS, first + number // PARTITIONS
-        account, moment = account_name(draw.randrange(10_000)), start + timedelta(microseconds=number)
-        line = event_line(partition, position, account, moment, draw, previous)
-        previous = hashlib.sha256(line).digest()
-        key = draw.randbytes(16)
-        rows.append((partition, position, account, "reserved", "hold", moment, key, line, previous))
-    return rows
-
-
-def event_line(
-    partition: int, position: int, account: str, moment: datetime, draw: random.Random, previous: bytes
-) -> bytes:
-    """One line of the log of a `reserved/hold`, with its fields, lengths and amount of entropy."""
-    instant = moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    balance = {"available": draw.randrange(10**6), "debt": 0, "reserved": draw.randrange(100), "scheduled": 0}
-    reservation = f"r-{draw.getrandbits(40):010x}"
-    return orjson.dumps(
-        {
-            "account": account,
-            "actor": {"id": "bench", "via": "nats"},
-            "balance": {"credits": balance},
-            "command": {
-                "fingerprint": f"{draw.getrandbits(256):064x}",
-                "idempotency_key": f"{reservation}-reserve",
-                "name": "reserve",
-            },
-            "data": {
-                "allocation": [{"amount": 5, "grant_id": f"g-{draw.getrandbits(32):08x}"}],
-                "amount": 5,
-                "expires_at": instant,
-                "grace_seconds": 30,
-                "lines": [{"amount": 5, "operation": "render", "quantity": 1}],
-                "occupies": {},
-                "overage": "draw",
-                "price": {"base": "5", "catalog": "bench-1", "each": "0", "multipliers": {}, "per_1k": {}},
-                "reservation_id": reservation,
-                "unit": "credits",
-            },
-            "delta": {"credits": {"available": -5, "debt": 0, "reserved": 5, "scheduled": 0}},
-            "effective_at": instant,
-            "id": f"{partition}-{position}",
-            "kind": "hold",
-            "partition": partition,
-            "position": position,
-            "prev_hash": previous.hex(),
-            "recorded_at": instant,
-            "type": "reserved",
-            "version": 1,
-        }
-    )
-
-
 async def spend(job: Sql) -> Window:
     """Runs one round of spending with a connection for each lane."""
     load = job.load
     prepare = naive if job.style == "naive" else conditional
-    pump = Pump[Spend](spends(load), load.in_flight, load.seconds)
+    pump = load.pump(spends(load))
     connections = await asyncio.gather(
         *(asyncpg.connect(job.database_url, command_timeout=COMMAND_TIMEOUT_SECONDS) for _ in range(load.in_flight))
     )

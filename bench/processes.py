@@ -7,20 +7,23 @@ import asyncio
 import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 
 import msgspec
 import psutil
 
-from bench.jobs import Done, Failure, Job, Outcome
-from bench.measure import BenchError, Window
+from bench.jobs import Copy, Done, Failure, Job, Outcome, Replay, Sync
+from service.benching.pump import BenchError, Window
 
 ROOT = Path(__file__).parents[1]
 START_SECONDS_MAX = 30.0
 STOP_SECONDS_MAX = 15.0
 JOB_SECONDS_MAX = 180.0
+"""What a job may take beside its window."""
 ANSWER_BYTES_MAX = 1 << 20
+WATCH_SECONDS = 0.1
 QUIET_SHARE = 0.10
 QUIET_STEP_SECONDS = 0.1
 QUIET_SECONDS_MAX = 8.0
@@ -43,14 +46,17 @@ class LoadProcess:
         Raises:
             BenchError: the round failed, with the load process's reason.
         """
+        seconds_max = JOB_SECONDS_MAX
+        if not isinstance(job, Sync | Copy | Replay):
+            seconds_max += job.load.seconds
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None and stdout is not None  # noqa: S101, PT018 -- both were asked for at the start
         stdin.write(msgspec.json.encode(job) + b"\n")
         try:
-            async with asyncio.timeout(JOB_SECONDS_MAX):
+            async with asyncio.timeout(seconds_max):
                 line = await stdout.readline()
         except TimeoutError:
-            raise BenchError(f"no figures within {JOB_SECONDS_MAX:.0f} s: {type(job).__name__}") from None
+            raise BenchError(f"no figures within {seconds_max:.0f} s: {type(job).__name__}") from None
         if not line:
             raise BenchError(f"the load process died: {type(job).__name__}")
         outcome: Outcome = msgspec.json.decode(line, type=Outcome)
@@ -59,6 +65,10 @@ class LoadProcess:
                 return window
             case Failure(reason):
                 raise BenchError(reason)
+
+    def memory_mib(self) -> float:
+        """The memory of the process that is its own."""
+        return psutil.Process(self._process.pid).memory_info().rss / 2**20
 
     async def stop(self) -> None:
         """Ends the process; it ends by itself when its stdin ends."""
@@ -103,23 +113,33 @@ def ledger_environment(settings: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("LEDGER_")} | settings
 
 
-async def run_ledger_command(command: str, settings: dict[str, str], directory: str) -> None:
-    """Runs `credit-ledger <command>` to its end, in a directory without a `.env`.
+async def run_ledger_command(
+    command: str, settings: dict[str, str], directory: str, *, watch: Callable[[int], None] | None = None
+) -> str:
+    """Runs `credit-ledger <command>` to its end, in a directory without a `.env`; what it printed.
+
+    `watch` is told its process id, several times a second.
 
     Raises:
         BenchError: it ended with an error, which is told.
     """
     process = await asyncio.create_subprocess_exec(
         ledger_program(),
-        command,
+        *command.split(),
         cwd=directory,
         env=ledger_environment(settings),
         stdout=PIPE,
-        stderr=asyncio.subprocess.STDOUT,
+        stderr=PIPE,
     )
-    output, _ = await process.communicate()
+    ended = asyncio.create_task(process.communicate())
+    while not ended.done():
+        if watch is not None:
+            watch(process.pid)
+        await asyncio.wait({ended}, timeout=WATCH_SECONDS)
+    output, errors = (stream.decode() for stream in ended.result())
     if process.returncode:
-        raise BenchError(f"credit-ledger {command} ended with {process.returncode}:\n{output.decode()[-2000:]}")
+        raise BenchError(f"credit-ledger {command} ended with {process.returncode}:\n{(output + errors)[-2000:]}")
+    return output
 
 
 async def start_service(settings: dict[str, str], directory: str, port: int) -> Process:

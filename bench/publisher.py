@@ -17,11 +17,13 @@ import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from bench.jobs import Load, Nats, account_name
-from bench.measure import BenchError, percentile
+from bench.cases import SUBJECT
+from bench.jobs import Load, Nats
 from bench.processes import until_quiet
 from bench.stage import Stage
 from events.instants import Instant, moment
+from service.benching.pump import BenchError, percentile
+from service.benching.requests import account_name
 from service.bus.connection import Connection, subscribe
 from service.bus.event_stream import EventStream
 from service.cloud_events import message_of, source_of
@@ -41,7 +43,7 @@ async def publisher(*, quick: bool) -> dict[str, float]:
     """The figures; rates are medians of the rounds, which take turns."""
     rounds, events, seconds = (1, 2_000, 0.5) if quick else (5, 15_000, 6.0)
     async with Stage(500) as stage:
-        await stage.prepare({"service"})
+        await stage.prepare({"service"}, 0)
         await fill_log(stage, events)
         log = await Log.connect(stage.url("service"), connections=4)
         nats_url = f"nats://127.0.0.1:{stage.nats_port}"
@@ -76,7 +78,7 @@ async def publisher(*, quick: bool) -> dict[str, float]:
 async def fill_log(stage: Stage, events: int) -> None:
     """Have the service write events."""
     load = Load(run="publisher-log", accounts=stage.accounts, in_flight=256, seconds=60.0, pairs=events // 2)
-    await stage.wire.run(Nats(load, stage.nats_port, "credits.cmd.bench", 201))
+    await stage.wire.run(Nats(load, stage.nats_port, SUBJECT, "pairs", 201))
 
 
 async def all_lines(log: Log) -> list[PublishedLine]:

@@ -16,29 +16,27 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.rounds import Record
+from bench.targets import LONG_TARGETS, TARGETS
+from bench.targets import number as readable
+from service.benching.figures import Figures, medians
 
 # Wide enough for every column where no terminal says how wide it is.
 TABLE_COLUMNS = 150
 
-Figures = dict[str, float | str]
+
+def head(versions: dict[str, str]) -> Figures:
+    """Where and of what the figures are; the only texts among them."""
+    return {"machine": machine(versions), "commit": commit()}
 
 
-def figures(records: list[Record], versions: dict[str, str]) -> Figures:
-    """Every figure of the run under a flat name; `machine` and `commit` are the only texts."""
-    found: Figures = {"machine": machine(versions), "commit": commit()}
+def figures(records: list[Record]) -> Figures:
+    """Every figure of the rounds under a flat name."""
+    found: Figures = {}
     for record in records:
         name = record.case.name
-        rates = [window.per_second for window in record.windows]
-        found[f"{name}.per_second"] = round(median(rates), 1)
-        found[f"{name}.per_second_min"] = round(min(rates), 1)
-        found[f"{name}.per_second_max"] = round(max(rates), 1)
-        for figure in ("p50_ms", "p99_ms", "load_cpu_us"):
-            values = [getattr(window, figure) for window in record.windows]
-            if None not in values:
-                found[f"{name}.{figure}"] = round(median(values), 3)
+        found |= medians(name, record.windows)
         if record.case.log is not None:
             found[f"{name}.left_behind_seconds"] = round(median(record.left_behind_seconds), 2)
-        found[f"{name}.rounds"] = len(rates)
     for record in records:
         for baseline in record.case.beside:
             if (beside := found.get(f"{baseline}.per_second")) is not None:
@@ -84,7 +82,7 @@ def print_table(console: Console, records: list[Record], found: Figures) -> None
     """The table that ends a run."""
     table = Table(title="medians; spread is the slowest and the fastest round", title_justify="left")
     table.add_column("case", no_wrap=True)
-    for heading in ("per second", "spread", "p50 ms", "p99 ms", "load CPU us", "ratio", "target"):
+    for heading in ("per second", "spread", "p50 ms", "p99 ms", "load CPU us", "ratio"):
         table.add_column(heading, justify="right", no_wrap=True)
     what = ""
     for record in records:
@@ -93,9 +91,31 @@ def print_table(console: Console, records: list[Record], found: Figures) -> None
             table.add_section()
             table.add_row(f"[dim]{what}[/dim]")
         table.add_row(*table_row(record, found))
-    if not console.is_terminal:
-        console.width = TABLE_COLUMNS
     console.print(table)
+
+
+def print_other(console: Console, found: Figures) -> None:
+    """What is not measured in rounds: verification, replay, growth."""
+    table = Table(title="once; see bench/growth.py", title_justify="left")
+    table.add_column("figure", no_wrap=True)
+    table.add_column("", justify="right")
+    for name, value in found.items():
+        if name.startswith(("growth.", "verify.", "replay.")):
+            table.add_row(name, number(value))
+    console.print(table)
+
+
+def print_targets(console: Console, found: Figures) -> None:
+    """What is to be reached, and whether it is; never an assertion."""
+    table = Table(title="targets", title_justify="left")
+    for heading in ("target", "wanted", "found", ""):
+        table.add_column(heading)
+    for target in (*TARGETS, *LONG_TARGETS):
+        if (value := target.found(found)) is not None:
+            met = "[green]met[/green]" if target.is_met(value) else "[red]not met[/red]"
+            table.add_row(target.what, target.wanted, readable(value), met)
+    if table.row_count:
+        console.print(table)
     console.print(f"{found['machine']}; commit {found['commit']}")
 
 
@@ -114,19 +134,9 @@ def table_row(record: Record, found: Figures) -> list[str]:
         number(found.get(f"{name}.p99_ms")),
         number(found.get(f"{name}.load_cpu_us")),
         "\n".join(ratios),
-        target(record, found),
     ]
 
 
 def number(value: float | str | None) -> str:
     """A latency, or nothing where there is none."""
     return "" if value is None else f"{float(value):,.2f}"
-
-
-def target(record: Record, found: Figures) -> str:
-    """Whether the case's target is met; never an assertion."""
-    wanted = record.case.target_per_second
-    if wanted is None:
-        return ""
-    met = float(found[f"{record.case.name}.per_second"]) >= wanted
-    return f"{wanted:,} [green]met[/green]" if met else f"{wanted:,} [red]not met[/red]"

@@ -18,16 +18,19 @@ from urllib.parse import urlsplit
 import asyncpg
 import orjson
 
+from bench import slow_disk
 from bench.jobs import Http, InProcess, Load
-from bench.load_sql import create_tables
-from bench.measure import BenchError
+from bench.load_sql import create_copies, create_tables
 from bench.processes import LoadProcess, run_ledger_command, start_responder, start_service, stop_process
-from service.embedded import EmbeddedServers
+from service.benching.pump import BenchError
+from service.embedded import EmbeddedPostgres, EmbeddedServers
 
 HERE = Path(__file__).parent
 CATALOG = HERE / "catalog.toml"
 OPENING_SECONDS_MAX = 120.0
 OPENING_IN_FLIGHT = 64
+SAMPLE_IN_FLIGHT = 512
+SAMPLE_SECONDS_MAX = 60.0
 COMMAND_TIMEOUT_SECONDS = 30.0
 DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
 
@@ -45,8 +48,9 @@ class Stage:
         self.empty_http_port = 0
         self.nats_port = 0
         self._postgres_url = ""
+        self._slow_url = ""
         self._nats_url = ""
-        self._in_process: LoadProcess | None = None
+        self._in_process: dict[str, LoadProcess] = {}
         self._urls: dict[str, str] = {}
         self._connections: dict[str, asyncpg.Connection] = {}
         self._stack = AsyncExitStack()
@@ -66,8 +70,8 @@ class Stage:
         """Stops everything, in the reverse order, and removes the data."""
         await self._stack.aclose()
 
-    async def prepare(self, needs: set[str]) -> None:
-        """Starts the parts that the chosen cases need: `sql`, `empty`, `in_process`, `service`."""
+    async def prepare(self, needs: set[str], copied_rows: int) -> None:
+        """Starts the parts that the chosen cases need: `disk`, `sql`, `empty`, `copy`, `in_process`, `service`, `slow`."""
         if "sql" in needs:
             await create_tables(await self._database("baseline"), self.accounts)
         if "empty" in needs:
@@ -76,24 +80,22 @@ class Stage:
             self.empty_http_port = int(port)
             process, _ = await start_responder("bench.empty_nats", self._nats_url)
             self._stop_later(process)
-        if "in_process" in needs:
-            await self._start_in_process()
+        if needs & {"in_process", "copy"}:
+            await self.start_in_process("in_process")
+        if "copy" in needs:
+            await self._write_sample(copied_rows)
         if "service" in needs:
             await self._start_service()
+        if "slow" in needs:
+            await self._start_slow()
 
     def url(self, database: str) -> str:
         """The address of one of the run's databases."""
         return self._urls[database]
 
-    def in_process(self) -> LoadProcess:
-        """The process that holds the ledger which is called in process.
-
-        Raises:
-            BenchError: it was not asked for.
-        """
-        if self._in_process is None:
-            raise BenchError("the in-process ledger was not started")
-        return self._in_process
+    def process_of(self, needs: str) -> LoadProcess:
+        """The process that runs the cases which need this."""
+        return self._in_process.get(needs, self.wire)
 
     async def logged_events(self, database: str) -> int:
         """How many events the heads of the log say there are; positions have no gaps."""
@@ -126,20 +128,47 @@ class Stage:
             await connection.close()
         self.versions["PostgreSQL"] = version
 
-    async def _start_in_process(self) -> None:
-        settings = self._settings(await self._database("in_process"))
+    async def start_in_process(self, name: str) -> LoadProcess:
+        """Starts a process with a ledger on a database of its own, with its accounts; `slow` is that of the slow disk."""
+        settings = self._settings(await self._database(name))
         await run_ledger_command("migrate", settings, self.directory)
-        self._in_process = await self._load_process()
-        job = InProcess(self._opening(), self.url("in_process"), self.catalog, opening=True)
-        window = await self._in_process.run(job)
+        self._in_process[name] = await self._load_process()
+        window = await self._in_process[name].run(InProcess(self._opening(), self.url(name), self.catalog, "opening"))
         self._check_opened(window.acknowledged)
+        return self._in_process[name]
+
+    async def _write_sample(self, rows: int) -> None:
+        """Lets the ledger write the rows that COPY is to write again."""
+        load = Load(
+            run="sample",
+            accounts=self.accounts,
+            in_flight=SAMPLE_IN_FLIGHT,
+            seconds=SAMPLE_SECONDS_MAX,
+            pairs=rows // 2,
+        )
+        await self._in_process["in_process"].run(InProcess(load, self.url("in_process"), self.catalog))
+        await create_copies(self.url("in_process"))
+
+    async def _start_slow(self) -> None:
+        """Starts a second PostgreSQL, whose syncs take 2 ms, and a load process whose syncs do so too."""
+        library = slow_disk.build(Path(self.directory))
+        directory = Path(self.directory) / "slow"
+        directory.mkdir(mode=0o755)
+        server = EmbeddedPostgres(directory)
+        with slow_disk.preloaded(library):
+            await server.start()
+            self._stack.push_async_callback(server.stop)
+            slow_disk.check_loaded(server.pid or 0, library)
+            self._slow_url = server.socket_url
+            await create_tables(await self._database("slow_baseline"), self.accounts)
+            await self.start_in_process("slow")
 
     async def _start_service(self) -> None:
         self.http_port = free_port()
         settings = self._settings(await self._database("service"))
         await run_ledger_command("migrate", settings, self.directory)
         self._stop_later(await start_service(settings, self.directory, self.http_port))
-        window = await self.wire.run(Http(self._opening(), self.http_port, 201, opening=True))
+        window = await self.wire.run(Http(self._opening(), self.http_port, "open_by_plan", 201))
         self._check_opened(window.acknowledged)
 
     def _opening(self) -> Load:
@@ -158,6 +187,10 @@ class Stage:
                 f"{acknowledged} of {wanted} commands that open and fund the accounts were answered in time"
             )
 
+    def settings_of(self, database: str) -> dict[str, str]:
+        """The settings of a command that works on one of the run's databases."""
+        return self._settings(self.url(database))
+
     def _settings(self, database_url: str) -> dict[str, str]:
         return {
             "LEDGER_DATABASE_URL": database_url,
@@ -169,12 +202,13 @@ class Stage:
         }
 
     async def _database(self, name: str) -> str:
-        connection = await asyncpg.connect(self._postgres_url, command_timeout=COMMAND_TIMEOUT_SECONDS)
+        server = self._slow_url if name.startswith("slow") else self._postgres_url
+        connection = await asyncpg.connect(server, command_timeout=COMMAND_TIMEOUT_SECONDS)
         try:
             await connection.execute(f"create database bench_{name}")
         finally:
             await connection.close()
-        self._urls[name] = urlsplit(self._postgres_url)._replace(path=f"/bench_{name}").geturl()
+        self._urls[name] = urlsplit(server)._replace(path=f"/bench_{name}").geturl()
         return self._urls[name]
 
     async def _number(self, database: str, query: str) -> int:

@@ -2,16 +2,16 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import orjson
 
-from bench.measure import BenchError
 from events.catalog import parse_catalog
 from events.commands import ChangePlan, Command, Consume, Grant, Reserve
 from events.errors import Refusal
 from events.recorded import Actor
 from service.app import tune_collector
+from service.benching.pump import BenchError
 from service.ledger import Ledger
 from service.outages import Outage
 from service.requests import Request, fingerprint
@@ -37,6 +37,14 @@ class Target(Protocol):
 
         Raises:
             BenchError: the answer is not a success, or is a replay.
+        """
+        ...
+
+    async def submit_all(self, commands: object) -> None:
+        """Runs a batch of commands to its durable answers.
+
+        Raises:
+            BenchError: an answer is not a success, or is a replay.
         """
         ...
 
@@ -79,6 +87,14 @@ class InProcess:
             raise BenchError(f"{error.code}: {error}") from error
         if outcome.replayed or not outcome.lines:
             raise BenchError(f"{command.key} was answered, but not written by this command")
+
+    async def submit_all(self, commands: object) -> None:
+        """See Target."""
+        for outcome in await self._ledger.execute_all(cast("list[Request]", commands)):
+            if isinstance(outcome, BaseException):
+                raise BenchError(f"in a batch: {outcome!r}") from outcome
+            if outcome.replayed or not outcome.lines:
+                raise BenchError("a command of a batch was answered, but not written by it")
 
     async def stop(self) -> None:
         """See Target."""

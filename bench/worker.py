@@ -12,14 +12,14 @@ import sys
 import msgspec
 import uvloop
 
-from bench.jobs import Copy, Done, Failure, Http, InProcess, Job, Nats, Outcome, Sql, Sync
+from bench.jobs import Copy, Done, Failure, Http, InProcess, Job, Nats, Outcome, Replay, Sql, Sync
 from bench.load_disk import sync
-from bench.load_http import http
 from bench.load_in_process import in_process
-from bench.load_nats import nats
 from bench.load_sql import copy, spend
-from bench.measure import Window
+from bench.load_wire import http, nats
+from bench.replay import replay
 from bench.target import Target, start_target
+from service.benching.pump import Window
 
 
 class Worker:
@@ -41,6 +41,8 @@ class Worker:
                 return await http(job)
             case Nats():
                 return await nats(job)
+            case Replay():
+                return await replay(job)
             case InProcess():
                 if self._target is None:
                     self._target = await start_target(job.database_url, job.catalog)

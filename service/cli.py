@@ -44,6 +44,7 @@ _LATE = {
         "Verify the log, export it, look into the past, explain an event.", "service.audit_commands", "audit"
     ),
     "backup": Late("Make a backup, while the ledger runs.", "service.backup.command", "backup_command"),
+    "bench": Late("Measure how fast a ledger that runs answers.", "service.benching.command", "bench_command"),
     "catalog": Late("Show catalogs, compare them, bring one into force.", "service.catalog_commands", "catalog"),
     "import": Late("Import opening balances from a file.", "service.importing.command", "import_command"),
     "key": Late("Make and show keys that sign checkpoints.", "service.checkpoints.command", "key"),
