@@ -100,7 +100,7 @@ class Ledger:
 
     async def execute(self, request: Request) -> Outcome:
         """Return what a command led to; raises Refusal when it may not be, Outage when that is not known now."""
-        outcome = await self._writer(request.command.account).execute(request)
+        outcome = await self._writer(request.command.account).intake.execute(request)
         return outcome if outcome.counted is None else await self._first_told(outcome.account, outcome.counted)
 
     async def _first_told(self, account: str, paid: Paid) -> Outcome:
@@ -120,18 +120,18 @@ class Ledger:
 
     def sweep(self, account: str) -> Coroutine[None, None, Outcome]:
         """Write what is due in an account; the outcome has `facts`, none, when nothing is. Raises Outage."""
-        return self._writer(account).sweep(account)
+        return self._writer(account).intake.sweep(account)
 
     def waiting(self, partition: int) -> int:
         """Return how many commands of callers wait in a partition or are being written."""
-        return self._writers[partition].waiting
+        return self._writers[partition].intake.waiting
 
     async def execute_all(self, requests: Sequence[Request]) -> list[Outcome | BaseException]:
         """Return what each command led to, a Refusal or Outage where it may not be or is not known; in their order."""
         waits: list[asyncio.Future[Outcome]] = []
         for request in requests:
             try:
-                taken = self._writer(request.command.account).take_on(request)
+                taken = self._writer(request.command.account).intake.take_on(request)
             except Outage as outage:
                 taken = asyncio.get_running_loop().create_future()
                 taken.set_exception(outage)
@@ -141,7 +141,7 @@ class Ledger:
     async def execute_together(self, requests: Sequence[Request]) -> list[Outcome | BaseException]:
         """Return what an atomic batch of one account led to: outcomes, or a refusal for each; raises Outage."""
         writer = self._writer(requests[0].command.account)
-        return await self._all_told(await writer.execute_together(requests))
+        return await self._all_told(await writer.intake.execute_together(requests))
 
     async def outcome(self, account: str, key: str) -> Outcome | None:
         """Return the first outcome of a key, or None when no command with it was accepted."""
@@ -149,7 +149,7 @@ class Ledger:
 
     def in_progress(self, account: str, key: str) -> bool:
         """Say whether a command with this key waits for its outcome in this process."""
-        return self._writers[self.partition(account)].is_in_flight(key_digest(account, key))
+        return self._writers[self.partition(account)].intake.is_in_flight(key_digest(account, key))
 
     def _committed(self, partition: int, position: int) -> None:
         for follower in self.followers:

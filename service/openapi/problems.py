@@ -20,6 +20,8 @@ __all__ = ["KINDS", "responses"]
 _IMPORTED = (access, asking, body, explanations, lists, travel, answers)
 """Modules with refusals of their own, which are known once they are imported."""
 
+_OURS = ("events", "service")
+
 
 class Kind(NamedTuple):
     """A way to say no."""
@@ -35,6 +37,8 @@ def _kinds() -> Iterator[Kind]:
     while waiting:
         kind = waiting.pop(0)
         waiting += kind.__subclasses__()
+        if kind.__module__.split(".")[0] not in _OURS:
+            continue  # a caller's own, as in the double of the client
         yield Kind(kind.code, kind.status, kind.title, _meaning(kind))
     for outage in Outage.__subclasses__():
         yield Kind(outage.code, 503, outage.title, _meaning(outage))

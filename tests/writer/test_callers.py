@@ -129,7 +129,7 @@ async def test_a_refusal_of_a_caller_that_went_away_reaches_those_who_follow(
 async def test_more_commands_than_the_queue_takes_are_overloaded_and_the_others_written(
     ledger: Ledger, account: str, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.writer.QUEUE_MAX", 10)
+    monkeypatch.setattr("service.intake.QUEUE_MAX", 10)
     async with held_head(database_url, 3) as held:
         writing = asyncio.create_task(said(ledger, ask("reserve", account, amount=1)))
         await held.appends_wait()

@@ -10,7 +10,7 @@ import pytest
 from events.commands import Reserve
 from events.facts import Reserved
 from events.instants import instant
-from service import attempt, writer
+from service import attempt, deciding, writer
 from service.ledger import Ledger
 from service.outages import ClockSkew, Unavailable
 from service.requests import Request
@@ -63,7 +63,7 @@ async def test_a_command_that_cannot_be_judged_fails_alone(
 
     requests = some_requests(account)
     with monkeypatch.context() as bug:
-        bug.setattr(writer, "decide", poisoned(writer.decide, is_poison))
+        bug.setattr(deciding, "decide", poisoned(deciding.decide, is_poison))
         answers = await in_one_batch(ledger, database_url, account, requests)
     assert [answer.code for answer in answers] == ["" if number != 20 else Unavailable.code for number in range(40)]
     assert (await said(ledger, requests[20])).written, "it can be sent again when the bug is gone"

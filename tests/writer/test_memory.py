@@ -16,7 +16,7 @@ from tests.writer.load import assert_told_the_truth, crowd, work_through
 def shrink(ledger: Ledger, accounts_max: int, items_max: int) -> None:
     """Lets the ledger remember next to nothing."""
     for writer in ledger._writers:
-        writer._cache = StateCache(accounts_max, items_max)
+        writer._decider.cache = StateCache(accounts_max, items_max)
 
 
 @pytest.mark.parametrize(("accounts_max", "items_max"), [(1, 1), (2, 0), (3, 5)])
