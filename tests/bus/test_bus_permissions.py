@@ -201,7 +201,7 @@ async def test_who_may_audit_reads_the_events_and_who_may_not_does_not(database_
             "CREDITS_CHECKPOINTS", durable_name="warehouse", name="warehouse"
         )
         notes = await warehouse.client.jetstream().pull_subscribe_bind("warehouse", "CREDITS_CHECKPOINTS")
-        assert (await notes.fetch(1, timeout=10))[0].data == b"a note"
+        assert (await notes.fetch(1, timeout=EVENTUALLY_SECONDS_MAX))[0].data == b"a note"
         await warehouse.client.publish("credits.checkpoints", b"another")
         await warehouse.is_refused('publish to "credits.checkpoints"')
         await warehouse.client.publish("credits.events.0.granted.promo.a", b"{}")
