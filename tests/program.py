@@ -21,8 +21,8 @@ import psutil
 
 PROGRAM = (sys.executable, "-m", "service.cli")
 READY = "Ctrl-C stops everything."
-START_SECONDS_MAX = 60.0
-STOP_SECONDS_MAX = 30.0
+START_SECONDS_MAX = 90.0
+STOP_SECONDS_MAX = 60.0
 COMMAND_SECONDS_MAX = 90.0
 
 
@@ -91,7 +91,7 @@ class Program:
 
     def get(self, path: str) -> Any:
         """The JSON at a path."""
-        with urllib.request.urlopen(f"{self.url}{path}", timeout=10) as response:  # noqa: S310 - an address of our own
+        with urllib.request.urlopen(f"{self.url}{path}", timeout=60) as response:  # noqa: S310 - an address of our own
             return json.load(response)
 
     def do(self, method: str, path: str, body: object, key: str) -> tuple[int, Any]:
@@ -100,7 +100,7 @@ class Program:
             f"{self.url}{path}", json.dumps(body).encode(), {"Idempotency-Key": key}, method=method
         )
         try:
-            with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310 - an address of our own
+            with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310 - an address of our own
                 return response.status, json.load(response)
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)

@@ -28,7 +28,7 @@ def run_page(page: str, directory: Path, **settings: str) -> str:
         env={**environment(settings), "PATH": path},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr

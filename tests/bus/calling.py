@@ -23,7 +23,7 @@ from service.bus import Bus
 from service.gateway import Gateway
 from service.replies import Reply
 
-ANSWER_SECONDS_MAX = 10.0
+ANSWER_SECONDS_MAX = 60.0
 _prefixes = itertools.count(1)
 
 

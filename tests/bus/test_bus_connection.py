@@ -16,7 +16,7 @@ from service.embedded import EmbeddedNats
 from service.embedded.child import free_port
 from service.replies import Reply
 from tests.bus.calling import Call, Scripted, bus_of, caller_of, prefix_of, publish_raw, serving
-from tests.servers import eventually, throwaway_directory
+from tests.servers import EVENTUALLY_SECONDS_MAX, eventually, throwaway_directory
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ async def test_a_server_that_comes_late_is_found(own_nats: tuple[Path, int]) -> 
     server = EmbeddedNats(data, port)
     await server.start()
     try:
-        await asyncio.wait_for(bus.started(), 10)
+        await asyncio.wait_for(bus.started(), EVENTUALLY_SECONDS_MAX)
         async with caller_of(bus, url) as caller:
             assert (await caller.command("reserve", {})).status == 201
     finally:
@@ -44,11 +44,12 @@ async def test_a_server_that_comes_late_is_found(own_nats: tuple[Path, int]) -> 
         await server.stop()
 
 
-async def test_stop_ends_at_once_when_the_server_never_came() -> None:
+async def test_stop_ends_at_once_when_the_server_never_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.bus.connection.CLOSE_SECONDS_MAX", 10 * EVENTUALLY_SECONDS_MAX)
     bus = bus_of(Scripted(), f"nats://127.0.0.1:{free_port()}")
     bus.start()
     await eventually(lambda: bus._connection._is_loss_told, "the first attempt has failed")
-    await asyncio.wait_for(bus.stop(), 3)
+    await asyncio.wait_for(bus.stop(), EVENTUALLY_SECONDS_MAX)
 
 
 async def test_a_killed_server_that_starts_again_is_served_again(own_nats: tuple[Path, int]) -> None:
@@ -83,7 +84,7 @@ async def test_stop_while_the_server_is_away_ends_soon(own_nats: tuple[Path, int
     await bus.started()
     await server.stop()
     await eventually(lambda: not bus.is_connected, "the loss is noticed")
-    await asyncio.wait_for(bus.stop(), 10)
+    await asyncio.wait_for(bus.stop(), EVENTUALLY_SECONDS_MAX)
 
 
 async def test_a_client_that_gave_up_is_replaced(nats_url: str) -> None:
@@ -96,7 +97,7 @@ async def test_a_client_that_gave_up_is_replaced(nats_url: str) -> None:
             assert given_up is not None
             await given_up.close()  # as nats-py does by itself on an error that the server reports
             await eventually(lambda: bus._connection._client is not given_up and bus.is_connected, "a new client")
-            await asyncio.wait_for(bus.started(), 10)
+            await asyncio.wait_for(bus.started(), EVENTUALLY_SECONDS_MAX)
             assert (await caller.command("reserve", {})).status == 201
     finally:
         await bus.stop()
@@ -115,7 +116,11 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize("line", UNREADABLE.values(), ids=UNREADABLE.keys())
-async def test_a_message_that_cannot_be_read_makes_nobody_deaf(nats_url: str, line: bytes) -> None:
+async def test_a_message_that_cannot_be_read_makes_nobody_deaf(
+    nats_url: str, line: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unanswered pings would wake it up as well, so there are none."""
+    monkeypatch.setattr("service.bus.connection.PING_SECONDS", 10 * EVENTUALLY_SECONDS_MAX)
     gateway = Scripted()
     async with serving(gateway, nats_url) as caller:
         await publish_raw(nats_url, line % caller.prefix.encode())
@@ -125,9 +130,7 @@ async def test_a_message_that_cannot_be_read_makes_nobody_deaf(nats_url: str, li
             done, _ = await asyncio.wait({answer}, timeout=0.5)
             return bool(done) and answer.result().headers == {"Status": "201"}
 
-        # Unanswered pings would wake it up as well, after a quarter of a minute.
-        async with asyncio.timeout(5):
-            await eventually(is_served, "a request is answered")
+        await eventually(is_served, "a request is answered")
     assert {call.name for call in gateway.calls} <= {"quota", "\x00"}
 
 
@@ -145,7 +148,7 @@ async def answer_of(nats_url: str, subject: str, bus: Bus) -> dict[str, object]:
     await client.subscribe(inbox, cb=take)
     await client.publish(subject, reply=inbox)
     try:
-        return await asyncio.wait_for(found, 10)
+        return await asyncio.wait_for(found, EVENTUALLY_SECONDS_MAX)
     finally:
         await client.close()
 

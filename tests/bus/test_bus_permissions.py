@@ -20,7 +20,7 @@ from service.bus.permissions import AmbiguousCallers, password_variable, server_
 from service.embedded.nats import _program
 from tests.bus.calling import Caller
 from tests.bus.streaming import Stage, delivering
-from tests.servers import eventually, throwaway_directory
+from tests.servers import EVENTUALLY_SECONDS_MAX, eventually, throwaway_directory
 
 DEPLOY = Path(__file__).parents[2] / "deploy" / "nats"
 TOKENS = (DEPLOY / "tokens.toml").read_text(encoding="utf-8")
@@ -111,7 +111,7 @@ async def serving(database_url: str, port: int) -> AsyncGenerator[Stage]:
     async with delivering(database_url, service_url(port), "credits", access=ACCESS) as stage:
         bus = Bus(gateway=stage.gateway, access=ACCESS, url=service_url(port))
         bus.start()
-        await asyncio.wait_for(bus.started(), 10)
+        await asyncio.wait_for(bus.started(), EVENTUALLY_SECONDS_MAX)
         await eventually(lambda: stage.delivery.publisher.positions is not None, "it publishes")
         try:
             yield stage
@@ -137,7 +137,7 @@ async def test_a_caller_does_all_of_its_work(database_url: str, guarded: int) ->
 
         await eventually(is_submitted, "the stream of commands is there")
         own = await js.pull_subscribe_bind("renderer", "CREDITS_RESULTS")
-        (result,) = await own.fetch(1, timeout=10)
+        (result,) = await own.fetch(1, timeout=EVENTUALLY_SECONDS_MAX)
         assert (result.subject, result.headers) == ("credits.result.renderer.consume", result.headers)
         await result.ack_sync()
         assert renderer.refused == []
@@ -193,7 +193,7 @@ async def test_who_may_audit_reads_the_events_and_who_may_not_does_not(database_
         await stage.published()
         await warehouse.client.jetstream().add_consumer("CREDITS_EVENTS", durable_name="warehouse", name="warehouse")
         events = await warehouse.client.jetstream().pull_subscribe_bind("warehouse", "CREDITS_EVENTS")
-        first, *_ = await events.fetch(1, timeout=10)
+        first, *_ = await events.fetch(1, timeout=EVENTUALLY_SECONDS_MAX)
         assert json.loads(first.data)["specversion"] == "1.0"
         await stage.bus.checkpoints.open()
         await stage.bus.checkpoints.publish(1, "a note", 0)
@@ -201,7 +201,7 @@ async def test_who_may_audit_reads_the_events_and_who_may_not_does_not(database_
             "CREDITS_CHECKPOINTS", durable_name="warehouse", name="warehouse"
         )
         notes = await warehouse.client.jetstream().pull_subscribe_bind("warehouse", "CREDITS_CHECKPOINTS")
-        assert (await notes.fetch(1, timeout=10))[0].data == b"a note"
+        assert (await notes.fetch(1, timeout=EVENTUALLY_SECONDS_MAX))[0].data == b"a note"
         await warehouse.client.publish("credits.checkpoints", b"another")
         await warehouse.is_refused('publish to "credits.checkpoints"')
         await warehouse.client.publish("credits.events.0.granted.promo.a", b"{}")

@@ -25,7 +25,7 @@ from service.settings import CATALOGS
 from service.store.log import Log
 from service.store.migrate import migrate
 from service.store.publishing import Outbox
-from tests.servers import PARTITIONS, eventually, throwaway_directory
+from tests.servers import EVENTUALLY_SECONDS_MAX, PARTITIONS, eventually, throwaway_directory
 
 FUNDS = 1_000_000
 SETTLED_SECONDS_MAX = 600
@@ -94,7 +94,7 @@ class World:
             supervising.cancel()
             with suppress(ProcessLookupError):
                 service.terminate()
-            await asyncio.wait_for(service.wait(), 30)
+            await asyncio.wait_for(service.wait(), EVENTUALLY_SECONDS_MAX)
         await self.client.close()
         await self._nats.stop()
         await self._postgres.stop()
@@ -268,7 +268,7 @@ async def stored(client: Client, stream: str) -> AsyncGenerator[bytes]:
     left = (await js.stream_info(stream)).state.messages
     messages = await js.subscribe("credits.>", stream=stream, ordered_consumer=True)
     for _ in range(left):
-        yield (await messages.next_msg(timeout=10)).data
+        yield (await messages.next_msg(timeout=EVENTUALLY_SECONDS_MAX)).data
     await messages.unsubscribe()
 
 

@@ -16,6 +16,7 @@ from credit_ledger_client.testing.double import Memory
 from credit_ledger_client.transport import Published, Start
 from tests.client.conftest import STUDIO, over_nats
 from tests.features.conftest import Service
+from tests.servers import EVENTUALLY_SECONDS_MAX
 
 Bend = Callable[[list[Published]], Iterable[Published]]
 
@@ -57,7 +58,7 @@ def following(double: LedgerDouble, bend: Bend, *, fill: Ledger | None = None) -
 
 
 async def ids(events: Following, count: int) -> list[str]:
-    async with asyncio.timeout(5), events:
+    async with asyncio.timeout(EVENTUALLY_SECONDS_MAX), events:
         return [event.id for event in await take(events, count)]
 
 
@@ -159,7 +160,7 @@ class TestTheRealStream:
         answer = await nats.consume(account, "upscale_image")
         mine: list[Event] = []
         positions: dict[int, int] = {}
-        async with asyncio.timeout(20), nats.events(fill=http) as events:
+        async with asyncio.timeout(EVENTUALLY_SECONDS_MAX), nats.events(fill=http) as events:
             async for event in events:
                 assert event.position == positions.get(event.partition, 0) + 1
                 positions[event.partition] = event.position
@@ -175,13 +176,13 @@ class TestTheRealStream:
 
     async def test_one_goes_on_where_one_was_and_follows_what_comes(self, nats: Ledger, account: str) -> None:
         opened = await nats.change_plan(account, "starter")
-        async with asyncio.timeout(20), nats.events(begin="first") as events:
+        async with asyncio.timeout(EVENTUALLY_SECONDS_MAX), nats.events(begin="first") as events:
             async for event in events:
                 if event.id == opened.token:
                     break
             cursor = events.cursor
         answers = [await nats.consume(account, "upscale_image") for _ in range(3)]
-        async with asyncio.timeout(20), nats.events(cursor) as events:
+        async with asyncio.timeout(EVENTUALLY_SECONDS_MAX), nats.events(cursor) as events:
             seen = [event.id for event in await take(events, 3)]
             assert seen == [answer.token for answer in answers]
             later = await nats.consume(account, "upscale_image")
@@ -192,7 +193,7 @@ class TestTheRealStream:
         await nats.change_plan(account, "starter")
         answers = [await nats.consume(account, "upscale_image") for _ in range(3)]
         last = answers[-1].token
-        async with asyncio.timeout(20), nats.events() as events:
+        async with asyncio.timeout(EVENTUALLY_SECONDS_MAX), nats.events() as events:
             async for event in events:
                 if event.id == last:
                     break
@@ -204,7 +205,7 @@ class TestTheRealStream:
         before.places[partition].position = position - 3
         before.places[partition].hash = sha(lines[0])
         await nats.consume(account, "upscale_image")
-        async with asyncio.timeout(20), nats.events(before.model_dump_json(), fill=http) as events:
+        async with asyncio.timeout(EVENTUALLY_SECONDS_MAX), nats.events(before.model_dump_json(), fill=http) as events:
             seen = [event.position for event in await take(events, 4)]
             assert seen == [position - 2, position - 1, position, position + 1]
             assert events.filled == 3
@@ -213,7 +214,7 @@ class TestTheRealStream:
         self, nats: Ledger, account: str, studio: Service
     ) -> None:
         opened = await nats.change_plan(account, "starter")
-        async with asyncio.timeout(60), nats.events() as events:
+        async with asyncio.timeout(EVENTUALLY_SECONDS_MAX), nats.events() as events:
             async for event in events:
                 if event.id == opened.token:
                     break
@@ -237,7 +238,7 @@ class TestTheRealStream:
                     if event.id == answer.token:
                         break
                 await first.__aexit__(None, None, None)
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(EVENTUALLY_SECONDS_MAX):
                     assert len(await waiting) == 1
 
 

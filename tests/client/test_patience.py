@@ -21,7 +21,7 @@ from service.replies import Reply, out_of_order
 from tests.bus.calling import Call, Scripted, bus_of, prefix_of
 from tests.features.conftest import Service, free_port
 
-SHORT = Patience(seconds=0.5, attempt_seconds=0.2, pause_seconds=0.01, lookup_seconds=0.2)
+SHORT = Patience(seconds=1.0, attempt_seconds=0.8, pause_seconds=0.01, lookup_seconds=0.8)
 
 
 class TestTheDouble:
@@ -88,7 +88,7 @@ class TestNats:
         assert {call.name for call in calls} == {"consume"}
 
     async def test_a_command_is_sent_again_with_the_same_bytes(self, nats_url: str) -> None:
-        patience = Patience(seconds=5, attempt_seconds=1, pause_seconds=0.01)
+        patience = Patience(seconds=60, attempt_seconds=20, pause_seconds=0.01)
         away = out_of_order(Outage("the database is away"))
         calls, error = await self.ask(nats_url, away, away, Reply(201, b"{}"), patience=patience)
         assert str(error) == "there was an answer"

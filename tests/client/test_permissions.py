@@ -7,6 +7,7 @@ import pytest
 from credit_ledger_client import Ledger, Patience, Unavailable
 from tests.bus import test_bus_permissions
 from tests.bus.test_bus_permissions import serving
+from tests.servers import EVENTUALLY_SECONDS_MAX
 
 guarded = test_bus_permissions.guarded
 
@@ -22,7 +23,7 @@ async def test_a_caller_spends_submits_and_reads_its_outcomes(database_url: str,
         assert (await ledger.balance("a")).available == 30
         submitted = await ledger.submit("consume", "a", operation="create_reel")
         assert (await submitted.result()).consumption is not None
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(EVENTUALLY_SECONDS_MAX):
             outcome = await anext(ledger.results())
         assert outcome.key == submitted.key
 
@@ -33,7 +34,7 @@ async def test_an_auditor_follows_the_events_and_goes_on_after_a_restart(databas
         cursor: str | None = None
         positions: list[int] = []
         for _ in range(2):
-            async with asyncio.timeout(30), ledger.events(cursor) as events:
+            async with asyncio.timeout(EVENTUALLY_SECONDS_MAX), ledger.events(cursor) as events:
                 async for event in events:
                     positions.append(event.position)
                     cursor = events.cursor

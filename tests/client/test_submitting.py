@@ -6,6 +6,7 @@ import pytest
 
 from credit_ledger_client import InsufficientCredits, Ledger, OutcomeUnknown, Unavailable
 from credit_ledger_client.testing import LedgerDouble
+from tests.servers import EVENTUALLY_SECONDS_MAX
 
 
 @pytest.fixture(params=["nats", "double"])
@@ -44,7 +45,7 @@ async def test_all_outcomes_of_a_caller_can_be_read(ledger: Ledger, account: str
     good = await ledger.submit("consume", account, operation="upscale_image")
     bad = await ledger.submit("consume", account, operation="upscale_image", quantity=1000)
     read: dict[str, str | None] = {}
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(EVENTUALLY_SECONDS_MAX):
         async for outcome in ledger.results():
             read[outcome.key] = outcome.error.code if outcome.error is not None else None
             if {good.key, bad.key} <= read.keys():

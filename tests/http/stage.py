@@ -162,7 +162,7 @@ async def running(database_url: str, access: Access | None = None) -> AsyncGener
     )
     await server.start()
     try:
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session:
             yield Service(server, ledger, feed, session)
     finally:
         await server.stop()

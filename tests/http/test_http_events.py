@@ -204,7 +204,7 @@ async def test_a_reader_that_takes_nothing_holds_up_only_itself(
     """It is cut off when its time is over, and nothing that it did not take is kept for it."""
     from service.http import export
 
-    monkeypatch.setattr(export, "TAKE_SECONDS_MAX", 0.5)
+    monkeypatch.setattr(export, "TAKE_SECONDS_MAX", 1.0)
     for number in range(30):
         body = {"amount": 1, "metadata": {"about": "x" * 4_000}}
         await service.do("POST", f"/v1/accounts/{ACCOUNTS[number]}/reservations", body)

@@ -11,6 +11,7 @@ import pytest
 
 from service.access import Access
 from service.gateway import Gateway
+from service.http.listener import SHUTDOWN_SECONDS_MAX
 from service.http.routes import ROUTES
 from service.http.server import HttpServer
 from service.reads import Reads
@@ -250,7 +251,7 @@ async def test_at_shutdown_what_runs_is_finished_and_what_is_new_finds_nobody(
 
 async def test_an_idle_connection_does_not_hold_up_the_shutdown(service: Service) -> None:
     assert (await service.get("/healthz")).status == 200  # the session keeps this connection
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(SHUTDOWN_SECONDS_MAX - 1):
         await service.server.stop()
 
 

@@ -36,7 +36,7 @@ async def test_what_comes_in_the_moment_in_which_all_statements_end_is_sent(log:
         if twice:
             assert await appender.append(batch(after(first), partition=partition)) == WRITTEN
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         rows: list[asyncio.Task[None]] = []
         for partition in range(STATEMENTS_AT_ONCE):
             rows.append(asyncio.create_task(append(partition, twice=partition == 0)))

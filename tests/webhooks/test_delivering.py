@@ -16,7 +16,7 @@ from service.webhooks.deliverer import AT_ONCE_MAX, AWAY_AFTER, Deliverer
 from service.webhooks.receivers import Receiver, key_of
 from service.webhooks.schedule import GIVE_UP_SECONDS, SECONDS_MAX, wait_seconds
 from tests.projections.test_projector import projected
-from tests.servers import eventually, value
+from tests.servers import EVENTUALLY_SECONDS_MAX, eventually, value
 from tests.webhooks.stage import Listener, is_signed, listener, listening
 from tests.writer.asking import Clock, OpenLedger, ask
 
@@ -169,7 +169,7 @@ async def test_an_answer_without_an_end_is_cut_off(stage: Stage) -> None:
     deliverer = await begun(stage, crm)
     await stage.exhaust("a")
     async with listening(crm):
-        await asyncio.wait_for(drained(deliverer, crm.receiver), 5)
+        await asyncio.wait_for(drained(deliverer, crm.receiver), EVENTUALLY_SECONDS_MAX)
     assert await stage.states() == {"delivered": 1}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from events.commands import Reserve
-from events.facts import Reserved
+from events.facts import Granted, Reserved
 from events.instants import instant
 from service import attempt, deciding, writer
 from service.ledger import Ledger
@@ -82,6 +82,22 @@ async def test_a_command_that_cannot_be_recorded_fails_alone(
         answers = await in_one_batch(ledger, database_url, account, requests)
     assert [answer.code for answer in answers] == ["" if number != 20 else Unavailable.code for number in range(40)]
     assert (await said(ledger, requests[20])).written, "it can be sent again when the bug is gone"
+    await audited(database_url)
+
+
+async def test_a_command_whose_second_fact_cannot_be_recorded_writes_nothing(
+    ledger: Ledger, account: str, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_poison(fact: Any, *_: object) -> bool:
+        return isinstance(fact.data, Granted)
+
+    opening = ask("change_plan", accounts_of(13, 2)[1], plan="small")
+    requests = [*some_requests(account)[:9], opening, *some_requests(account)[:9]]
+    with monkeypatch.context() as bug:
+        bug.setattr(attempt, "record", poisoned(attempt.record, is_poison))
+        answers = await in_one_batch(ledger, database_url, account, requests)
+    assert [answer.code for answer in answers] == ["" if number != 9 else Unavailable.code for number in range(19)]
+    assert len((await said(ledger, opening)).events) == 2, "it can be sent again when the bug is gone"
     await audited(database_url)
 
 

