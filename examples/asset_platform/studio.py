@@ -16,7 +16,7 @@ from typing import Any, Self
 from uuid import uuid4
 
 from credit_ledger_client import Hold, Ledger, LedgerError
-from credit_ledger_client.errors import ConsumptionNotFound, ReservationFinalized
+from credit_ledger_client.errors import ConsumptionNotFound
 
 JOBS_MAX = 1000
 REFUND_SECONDS_MAX = 600.0
@@ -140,7 +140,7 @@ class Studio:
             except ConsumptionNotFound:
                 await asyncio.sleep(LOOK_SECONDS)
                 if looked == CONSUME_LOOKS - 1:
-                    with suppress(ReservationFinalized):  # it came after all, and is refunded in the last round
+                    with suppress(LedgerError):  # it came after all, and is refunded in the last round
                         await self._ledger.release(job.team, job.paid, reason=reason)
             except LedgerError:
                 _log.exception("job %s failed and was not refunded", job.id)
