@@ -17,6 +17,7 @@ from uuid import uuid4
 
 from credit_ledger_client import Hold, Ledger, LedgerError
 from credit_ledger_client.errors import ConsumptionNotFound
+from examples.stopping import stopped
 
 JOBS_MAX = 1000
 REFUND_SECONDS_MAX = 600.0
@@ -86,8 +87,7 @@ class Studio:
 
     async def __aexit__(self, *_: object) -> None:
         if self._worker is not None:
-            self._worker.cancel()
-            await asyncio.wait({self._worker})
+            await stopped({self._worker})
         for job in [job for job in self.jobs.values() if job.state in {"queued", "running"}]:
             await self._fail(job, "the studio was stopped")
 

@@ -21,7 +21,9 @@ async def build(place: Place) -> web.Application:
     provider = Provider(f"{place.url}/fake-provider", f"{place.url}/provider/webhook")
     store = Store(place.data / "jobs.sqlite")
     generation = Generation(ledger, store, Queue(place.nats_url), provider)
-    app = application(generation, secrets, Upkeep(generation))
+    # The fake provider forgets what it was at when the process is killed, so its silence is not borne for long.
+    upkeep = Upkeep(generation, round_seconds=2, silent_seconds=15, waiting_seconds=15)
+    app = application(generation, secrets, upkeep)
     fake = FakeProvider(secrets.webhooks, f"{place.url}/fake-provider")
     app.add_subapp("/fake-provider", fake.application())
     return app

@@ -22,6 +22,7 @@ from examples.generation_service.signing import Forged, check_webhook, is_signed
 from examples.generation_service.upkeep import Upkeep
 from examples.generation_service.worker import work
 from examples.requests import Body, key_of, read, team_of
+from examples.stopping import stopped
 
 PAGE = 50
 
@@ -284,15 +285,6 @@ async def refusals(request: web.Request, handler: Handler) -> web.StreamResponse
     except Refusal as refusal:
         problem = {"code": refusal.code, "status": refusal.status, "detail": refusal.detail}
         return web.json_response(problem, status=refusal.status, content_type="application/problem+json")
-
-
-async def stopped(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Cancel tasks until they have ended; `asyncio.wait_for`, which nats-py uses, may swallow a cancellation."""
-    pending = set(tasks)
-    while pending:
-        for task in pending:
-            task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=0.5)
 
 
 def application(generation: Generation, secrets: Secrets, upkeep: Upkeep, *, workers: int = 2) -> web.Application:
