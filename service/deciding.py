@@ -165,11 +165,11 @@ class Decider:
     def remember(self, attempt: Attempt[Pending], ahead: Attempt[Pending] | None) -> None:
         """Keep the states that are in the log now.
 
-        One with too many items goes on with the latest and those that the one ahead changed, which only it knows. The
+        One that has become heavy goes on with what matters and what the one ahead changed, which only it knows. The
         states that led here keep theirs: callers may still look at them.
         """
         for account, state in attempt.states.items():
-            known = self.cache.latest(state)
+            known = self.cache.lighter(account, state)
             self.cache.put(account, state if known is None else self._lightened(state, known, ahead))
         self.cache.drop(attempt.spoiled)
 
