@@ -41,8 +41,8 @@ from examples.generation_service.provider import (
 from examples.generation_service.queue import Queue, QueueAway, Task
 from examples.generation_service.store import Store
 
-DELIVERIES_MAX = 8
-PAUSE_SECONDS_MAX = 60.0
+DELIVERIES_MAX = 20
+PAUSE_SECONDS_MAX = 10.0
 
 _log = logging.getLogger(__name__)
 
@@ -158,7 +158,7 @@ class Generation:
         if job is None or not job.is_open or job.attempt != task.attempt or job.provider_id is not None:
             await task.done()
             return
-        pause = min(self._pause_seconds * 2 ** (task.deliveries - 1), PAUSE_SECONDS_MAX)
+        pause = min(self._pause_seconds * 2 ** min(task.deliveries - 1, 20), PAUSE_SECONDS_MAX)
         try:
             async with self._hold(job.id, job.team, job.work) as hold:  # the one it has, or a new one if that ran out
                 hold.hand_over()
