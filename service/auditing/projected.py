@@ -7,6 +7,7 @@ the stored rows beside them, event by event, to name the first event where the t
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import md5
 from typing import NamedTuple
@@ -20,7 +21,7 @@ Key = tuple[object, ...]
 Row = tuple[object, ...]
 
 
-class Folded:
+class Folded(ABC):
     """One projection as a fold of lines; `take` returns the rows that changed, as they are now."""
 
     name = ""
@@ -29,11 +30,11 @@ class Folded:
         self.rows: dict[Key, Row] = {}
         self._sum = 0
 
+    @abstractmethod
     def take(self, events: Sequence[Event], sources: usage.Sources) -> Iterable[Key]:
         """Add the next events; returns the keys of the rows that changed."""
-        raise NotImplementedError
 
-    def settle(self, hour: str) -> None:
+    def settle(self, hour: str) -> None:  # noqa: B027 - most projections have no such rows
         """Let go of rows that no event of this hour or a later one changes."""
 
     def put_away(self, keys: Iterable[Key]) -> None:
