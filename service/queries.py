@@ -193,27 +193,27 @@ class UsageQuery:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UsageOfAllQuery:
-    """The work of all accounts by time, and by operation and actor when that is asked for."""
+class _OfAll:
+    """What every question about all accounts and a range of time has."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     unit: Name | None = None
     from_: Annotated[When | None, Field(alias="from")] = None
     to: When | None = None
-    bucket: Bucket = "day"
-    group_by: GroupBy | None = None
     min_token: Tokens | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FinanceQuery:
-    """Where the credits of all accounts came from and went, from one instant to another."""
+class UsageOfAllQuery(_OfAll):
+    """The work of all accounts by time, and by operation and actor when that is asked for."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-    unit: Name | None = None
-    from_: Annotated[When | None, Field(alias="from")] = None
-    to: When | None = None
-    min_token: Tokens | None = None
+    bucket: Bucket = "day"
+    group_by: GroupBy | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinanceQuery(_OfAll):
+    """Where the credits of all accounts came from and went, from one instant to another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,27 +242,16 @@ class ForecastQuery:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReserveHintsQuery:
+class ReserveHintsQuery(_OfAll):
     """How what was settled compares with what was reserved, by operation."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-    unit: Name | None = None
-    from_: Annotated[When | None, Field(alias="from")] = None
-    to: When | None = None
-    min_token: Tokens | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HoldLeaksQuery:
+class HoldLeaksQuery(_OfAll):
     """Holds that expired unsettled, and open holds without an end that are older than `age_seconds`."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-    unit: Name | None = None
-    from_: Annotated[When | None, Field(alias="from")] = None
-    to: When | None = None
     age_seconds: Annotated[int, Field(ge=0, le=10**9)] = 86_400
     limit: Limit = 50
-    min_token: Tokens | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
