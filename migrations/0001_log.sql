@@ -117,7 +117,9 @@ begin
         return;
     end if;
     begin
-        perform from heads h where h.partition = any (partitions) order by h.partition for update;
+        if batches > 1 then
+            perform from heads h where h.partition = any (partitions) order by h.partition for update;
+        end if;
 
         update heads h
         set position = b.position + b.added,
@@ -155,23 +157,27 @@ begin
                 else least(a.next_due_at, excluded.next_due_at)
             end;
 
-        insert into items (partition, account, kind, id, due_at, state)
-        select partitions[get_byte(item_batches, n - 1)], account, item_kind_names[get_byte(item_kinds, n - 1)], id,
-               due::timestamptz, piece(item_states, item_state_ends, n)
-        from (select account, id, due, ordinal::integer as n
-              from unnest(accounts_of_items, ids_of_items, dues_of_items)
-                  with ordinality as u (account, id, due, ordinal)
-              where ordinal <= items_created) i;
+        if items_created > 0 then
+            insert into items (partition, account, kind, id, due_at, state)
+            select partitions[get_byte(item_batches, n - 1)], account, item_kind_names[get_byte(item_kinds, n - 1)], id,
+                   due::timestamptz, piece(item_states, item_state_ends, n)
+            from (select account, id, due, ordinal::integer as n
+                  from unnest(accounts_of_items, ids_of_items, dues_of_items)
+                      with ordinality as u (account, id, due, ordinal)
+                  where ordinal <= items_created) i;
+        end if;
 
-        insert into items (partition, account, kind, id, due_at, state)
-        select partitions[get_byte(item_batches, n - 1)], account, item_kind_names[get_byte(item_kinds, n - 1)], id,
-               due::timestamptz, piece(item_states, item_state_ends, n)
-        from (select account, id, due, ordinal::integer as n
-              from unnest(accounts_of_items, ids_of_items, dues_of_items)
-                  with ordinality as u (account, id, due, ordinal)
-              where ordinal > items_created) i
-        on conflict (partition, account, kind, id) do update
-        set due_at = excluded.due_at, state = excluded.state;
+        if items_created < cardinality(accounts_of_items) then
+            insert into items (partition, account, kind, id, due_at, state)
+            select partitions[get_byte(item_batches, n - 1)], account, item_kind_names[get_byte(item_kinds, n - 1)], id,
+                   due::timestamptz, piece(item_states, item_state_ends, n)
+            from (select account, id, due, ordinal::integer as n
+                  from unnest(accounts_of_items, ids_of_items, dues_of_items)
+                      with ordinality as u (account, id, due, ordinal)
+                  where ordinal > items_created) i
+            on conflict (partition, account, kind, id) do update
+            set due_at = excluded.due_at, state = excluded.state;
+        end if;
     exception
         when sqlstate 'CL001' then
             outcome := case when batches = 1 then 'stale' else 'separately' end;
