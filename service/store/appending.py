@@ -43,13 +43,13 @@ class Appender:
         self._waiting: list[Waiting] = []
         self._senders: set[asyncio.Task[None]] = set()
 
-    async def append(self, batch: Batch) -> Appended:
-        """Append a batch if the head is the one it expects; raises Unavailable (outcome open) and ClockSkew."""
+    def append(self, batch: Batch) -> asyncio.Future[Appended]:
+        """Append a batch if the head is the one it expects; the future raises Unavailable (outcome open) and ClockSkew."""
         future: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
         self._waiting.append((batch, future))
         if len(self._senders) < STATEMENTS_AT_ONCE:
             self._senders.add(asyncio.create_task(self._send()))
-        return await future
+        return future
 
     async def _send(self) -> None:
         """Send until nothing waits. It leaves in the same breath: who comes after that must find its place free."""

@@ -8,7 +8,7 @@ there at most once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple, cast
@@ -163,9 +163,12 @@ class Log:
             raise LookupError(NO_LEDGER)
         return row["id"], row["partitions"]
 
-    async def append(self, batch: Batch) -> Appended:
-        """Append a batch if the head is the one it expects; raises Unavailable (outcome open) and ClockSkew."""
-        return await self._appender.append(batch)
+    def append(self, batch: Batch) -> Awaitable[Appended]:
+        """Append a batch if the head is the one it expects; awaited, it raises Unavailable (outcome open) and ClockSkew.
+
+        The batch is on its way when this returns.
+        """
+        return self._appender.append(batch)
 
     async def head(self, partition: int) -> Head:
         """Return where a partition ends."""

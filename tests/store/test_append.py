@@ -221,7 +221,7 @@ async def test_batches_of_several_partitions_share_a_statement_and_one_that_is_s
     assert await log.append(before) == WRITTEN
     batches = [batch(partition=partition) for partition in (1, 2, 3)]
     batches[2] = whole_batch(partition=3)
-    waiting = asyncio.create_task(log.append(batch(partition=4)))
+    waiting = asyncio.ensure_future(log.append(batch(partition=4)))
     results = await asyncio.gather(*(log.append(each) for each in batches))
     assert results == [WRITTEN, Stale(), WRITTEN]
     assert await waiting == WRITTEN
