@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from urllib.parse import parse_qsl
 
-from aiohttp import hdrs, web
+from aiohttp import StreamReader, hdrs, web
+from aiohttp.http_parser import RawRequestMessage
 from multidict import istr
 
 from events.errors import InvalidRequest
@@ -31,10 +32,25 @@ _SWITCHES = frozenset({"proof"})
 _BOOLEANS = {"true": True, "false": False}
 
 
-async def read_body(request: web.BaseRequest, bytes_max: int = BODY_BYTES_MAX) -> bytes:
+class WholeRequest:
+    """A request that came as a whole, its body too; it has what endpoints need of aiohttp's, under the same names."""
+
+    __slots__ = ("content", "headers", "method", "rel_url")
+
+    def __init__(self, message: RawRequestMessage, content: StreamReader) -> None:
+        self.method, self.headers, self.rel_url = message.method, message.headers, message.url
+        self.content = content
+
+
+Incoming = web.BaseRequest | WholeRequest
+
+
+async def read_body(request: Incoming, bytes_max: int = BODY_BYTES_MAX) -> bytes:
     """Return the body; raises TooLarge, Encoded, TooSlow, Malformed, and ConnectionError when the caller is gone."""
     if hdrs.CONTENT_ENCODING in request.headers:
         raise Encoded("send the body without Content-Encoding")
+    if isinstance(request, WholeRequest):
+        return _bounded(request.content.read_nowait(), bytes_max)
     length = request.content_length
     if length is not None and length > bytes_max:
         raise TooLarge(f"the body has {length} bytes; at most {bytes_max} are taken", bytes_max=bytes_max)
@@ -59,9 +75,13 @@ async def _read(request: web.BaseRequest, bytes_max: int) -> bytes:
         raise
     except (web.RequestPayloadError, ValueError) as error:
         raise Malformed("the body is not framed as its headers say") from error
+    return _bounded(bytes(body), bytes_max)
+
+
+def _bounded(body: bytes, bytes_max: int) -> bytes:
     if len(body) > bytes_max:
-        raise TooLarge(f"the body has more than {bytes_max} bytes", bytes_max=bytes_max)
-    return bytes(body)
+        raise TooLarge(f"the body has more than {bytes_max} bytes; at most {bytes_max} are taken", bytes_max=bytes_max)
+    return body
 
 
 async def _invite(request: web.BaseRequest) -> None:
@@ -71,7 +91,7 @@ async def _invite(request: web.BaseRequest) -> None:
         request.writer.output_size = 0  # the answer itself has not begun
 
 
-def single(request: web.BaseRequest, name: istr) -> str | None:
+def single(request: Incoming, name: istr) -> str | None:
     """Return a header, or None when it is missing; raises InvalidRequest when it stands twice."""
     values = request.headers.getall(name, None)
     if values is None:
@@ -81,13 +101,13 @@ def single(request: web.BaseRequest, name: istr) -> str | None:
     return values[0]
 
 
-def on_behalf_of(request: web.BaseRequest) -> str | None:
+def on_behalf_of(request: Incoming) -> str | None:
     """Return for whom the caller says it acts; raises InvalidRequest for what no event should hold."""
     value = single(request, ON_BEHALF_OF)
     return None if value is None else checked_on_behalf_of(value)
 
 
-def parameters(request: web.BaseRequest) -> dict[str, str]:
+def parameters(request: Incoming) -> dict[str, str]:
     """Return the query string's parameters; raises InvalidRequest when one stands twice or is no text."""
     raw = request.rel_url.raw_query_string
     if not raw:
