@@ -48,7 +48,10 @@ class Caller:
 
 
 class Turns:
-    """Lets requests through: `take` before the work, `leave` behind it with what `take` returned."""
+    """Lets requests through: `take` before the work, `leave` behind it with what `take` returned.
+
+    `take` is `at_once`, and else `wait`.
+    """
 
     def __init__(
         self,
@@ -82,19 +85,28 @@ class Turns:
 
         `weight` says how many commands a request stands for; one is always let through when its caller has nothing else.
         """
+        return self.at_once(name, weight) or await self.wait(name, weight)
+
+    def at_once(self, name: str, weight: int = 1) -> Caller | None:
+        """Return a turn if there is one now; None for a request that has to `wait`."""
         now = self._clock()
         if now >= self._turn_at:
             self._turn(now)
         caller = self._callers.get(name) or self._meet(name)
         asked = caller.at_work + len(caller.waiting) + weight
-        if asked > caller.asked and self._round:  # the more one asks for, the more the others may have
+        if asked > caller.asked:
             caller.asked = asked
-            self._hand_on()
-        caller.asked = max(caller.asked, asked)
-        if not caller.waiting and self._may(caller, weight):
-            caller.at_work += weight
-            self.at_work += weight
-            return caller
+            if self._round:  # the more one asks for, the more the others may have
+                self._hand_on()
+        if caller.waiting or not self._may(caller, weight):
+            return None
+        caller.at_work += weight
+        self.at_work += weight
+        return caller
+
+    async def wait(self, name: str, weight: int = 1) -> Caller:
+        """Wait for a turn that is not there at once; raises Overloaded."""
+        caller = self._callers.get(name) or self._meet(name)
         if len(caller.waiting) >= self._waiting_max:
             self.turned_away += 1
             raise Overloaded(f"{self._waiting_max} requests of {name} are waiting: send fewer at a time")

@@ -7,7 +7,7 @@ writes it as a problem.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import hdrs, web
 
@@ -103,11 +103,12 @@ def query(route: Route, door: Door, gateway: Gateway) -> Serve:
 
     async def serve(request: Incoming, path: dict[str, str]) -> Answer:
         principal = door.admit(request, scope, path.get("account"))
-        given = parameters(request)
-        _refuse_doubles(path, given)
-        reply = await gateway.query(
-            name, {**numbered(given), **path}, caller=principal.name, prefixes=principal.prefixes
-        )
+        fields: Mapping[str, object] = path
+        if request.rel_url.raw_query_string:
+            given = parameters(request)
+            _refuse_doubles(path, given)
+            fields = {**numbered(given), **path}
+        reply = await gateway.query(name, fields, caller=principal.name, prefixes=principal.prefixes)
         return represented(request, name, reply)
 
     return serve

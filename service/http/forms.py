@@ -92,7 +92,9 @@ def _wants_csv(request: Incoming) -> bool:
 
 def _has(request: Incoming, etag: str) -> bool:
     """Say whether the caller has the content of this tag, compared weakly (RFC 9110, section 13.1.2)."""
-    given = request.headers.get(hdrs.IF_NONE_MATCH, "")
+    given = request.headers.get(hdrs.IF_NONE_MATCH)
+    if given is None:
+        return False
     return given.strip() == "*" or etag.removeprefix("W/") in {
         tag.strip().removeprefix("W/") for tag in given.split(",")
     }
