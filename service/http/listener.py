@@ -110,12 +110,25 @@ class _Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Take what was received; what comes while a request is answered waits, and lets its sender wait."""
-        if self._answering is None:
+        if self._answering is not None:
+            if data and self.transport is not None:
+                self._later += data
+                self.transport.pause_reading()
+        elif data and (self._later or self._is_between_requests()):
+            if not self._later:
+                self._loop.call_soon(self._go_on)  # by then aiohttp waits for the next request
+            self._later += data
+        else:
             super().data_received(data)
-            return
-        self._later += data
-        if self.transport is not None:
-            self.transport.pause_reading()
+
+    def _is_between_requests(self) -> bool:
+        """Say whether aiohttp has not come back yet from the last request, or from the beginning."""
+        return self._waiter is None and not self._request_in_progress and not self._messages
+
+    def _go_on(self) -> None:
+        """Take what had to wait."""
+        later, self._later = self._later, b""
+        super().data_received(later)
 
     def takes(self, message: RawRequestMessage, content: StreamReader) -> bool:
         """Begin to answer a request, if it is one that is answered here; says whether it is."""
@@ -150,9 +163,8 @@ class _Connection(web.RequestHandler):
             self._handler_waiter.set_result(None)
         self._next_keepalive_close_time = self._loop.time() + KEEPALIVE_SECONDS
         if self._later and self.transport is not None:
-            later, self._later = self._later, b""
             self.transport.resume_reading()
-            self.data_received(later)
+            self._go_on()
 
     def _process_keepalive(self) -> None:
         """Close the connection when it is idle, which aiohttp takes it for while a request is answered here."""
