@@ -50,10 +50,11 @@ async def read_body(request: Incoming, bytes_max: int = BODY_BYTES_MAX) -> bytes
     if hdrs.CONTENT_ENCODING in request.headers:
         raise Encoded("send the body without Content-Encoding")
     if isinstance(request, WholeRequest):
-        return _bounded(request.content.read_nowait(), bytes_max)
-    length = request.content_length
-    if length is not None and length > bytes_max:
-        raise TooLarge(f"the body has {length} bytes; at most {bytes_max} are taken", bytes_max=bytes_max)
+        body = request.content.read_nowait()
+        _refuse_length(len(body), bytes_max)
+        return body
+    if request.content_length is not None:
+        _refuse_length(request.content_length, bytes_max)
     if request.content.is_eof():
         return await _read(request, bytes_max)
     await _invite(request)
@@ -75,13 +76,14 @@ async def _read(request: web.BaseRequest, bytes_max: int) -> bytes:
         raise
     except (web.RequestPayloadError, ValueError) as error:
         raise Malformed("the body is not framed as its headers say") from error
-    return _bounded(bytes(body), bytes_max)
-
-
-def _bounded(body: bytes, bytes_max: int) -> bytes:
     if len(body) > bytes_max:
-        raise TooLarge(f"the body has more than {bytes_max} bytes; at most {bytes_max} are taken", bytes_max=bytes_max)
-    return body
+        raise TooLarge(f"the body has more than {bytes_max} bytes", bytes_max=bytes_max)
+    return bytes(body)
+
+
+def _refuse_length(length: int, bytes_max: int) -> None:
+    if length > bytes_max:
+        raise TooLarge(f"the body has {length} bytes; at most {bytes_max} are taken", bytes_max=bytes_max)
 
 
 async def _invite(request: web.BaseRequest) -> None:
