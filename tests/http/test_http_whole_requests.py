@@ -62,6 +62,8 @@ ASKED = {
     "a body that is encoded": asks(RESERVE, "Content-Encoding: gzip", method="POST", body="no"),
     "a body that is too large": asks("/v1/quote", method="POST", body=" " * 65_537),
     "a header given twice": asks(RESERVE, "Idempotency-Key: a", "Idempotency-Key: b", method="POST", body="{}"),
+    "a body in chunks": b"POST /v1/quote HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b'10\r\n{"operation":"ge\r\n10\r\nnerate_image"}  \r\n0\r\n\r\n',
     "health": asks("/healthz"),
 }
 
