@@ -154,9 +154,14 @@ class _Connection(web.RequestHandler):
         return True
 
     async def _answer(self, work: Coroutine[Any, Any, Answer]) -> None:
-        given = await work
-        self._answering = None
-        self._request_in_progress = False
+        try:
+            given = await work
+        except BaseException:  # a cancellation that leaked out of it: whoever waits must not wait for ever
+            self.force_close()
+            raise
+        finally:
+            self._answering = None
+            self._request_in_progress = False
         if self.transport is not None:
             self._listener.together.send(self.transport, _written(given))
         if self._handler_waiter is not None:  # somebody waits to close the connection
