@@ -108,7 +108,8 @@ class Gateway:
             if name not in QUERIES:
                 raise NotFound(f"there is no query {name}", queries=sorted(QUERIES))
             status, view = await self._reads.answer(name, parse_query(name, dict(fields)), prefixes)
-            return Reply(status, orjson.dumps(view), etag=etag_of(view) if name in TAGGED else None)
+            body = orjson.dumps(view)
+            return Reply(status, body, etag=etag_of(body) if name in TAGGED else None)
 
         return await _in_turn(self._turns["query"], caller, 1, f"query {name}", answer)
 
@@ -122,19 +123,13 @@ class Gateway:
 
 
 async def _in_turn(turns: Turns, caller: str, weight: int, what: str, work: Callable[[], Awaitable[Reply]]) -> Reply:
-    """Return what the work replies when its caller's turn has come, or that too much of this caller waits already."""
-    try:
-        turn = await turns.take(caller, weight)
-    except Outage as outage:
-        return out_of_order(outage)
-    try:
-        return await _replied(what, work)
-    finally:
-        turns.leave(turn, weight)
-
-
-async def _replied(what: str, work: Callable[[], Awaitable[Reply]]) -> Reply:
-    """Return what the work replies, whatever comes of it."""
+    """Return what the work replies when its caller's turn has come, whatever comes of it."""
+    turn = turns.at_once(caller, weight)
+    if turn is None:
+        try:
+            turn = await turns.wait(caller, weight)
+        except Outage as outage:  # too much of this caller waits already
+            return out_of_order(outage)
     try:
         return await work()
     except ValidationError as error:
@@ -146,3 +141,5 @@ async def _replied(what: str, work: Callable[[], Awaitable[Reply]]) -> Reply:
     except Exception:  # noqa: BLE001 - whatever it is, the caller gets an answer
         _log.exception("%s failed", what)
         return failed()
+    finally:
+        turns.leave(turn, weight)

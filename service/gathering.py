@@ -6,6 +6,7 @@ There is no timer. A lone read goes at once; a crowd shares a query, so the data
 from __future__ import annotations
 
 import asyncio
+from itertools import chain
 
 from events.account import Account
 from service.outages import Overloaded
@@ -22,34 +23,35 @@ class Snapshots:
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self._waiting: dict[tuple[int, str], asyncio.Future[bytes | None]] = {}
+        self._waiting: dict[tuple[int, str], list[asyncio.Future[bytes | None]]] = {}
         self._running: set[asyncio.Task[None]] = set()
 
     async def read(self, partition: int, account: str) -> Account | None:
         """Return an account's snapshot as of now, or None when there is no such account; raises Outage."""
-        key = (partition, account)
-        waiting = self._waiting.get(key)
-        if waiting is None:
-            if len(self._waiting) >= WAITING_MAX:
-                raise Overloaded(f"{WAITING_MAX} reads are waiting")
-            waiting = self._waiting[key] = asyncio.get_running_loop().create_future()
-            if len(self._running) < QUERIES_MAX:
-                task = asyncio.create_task(self._run())
-                self._running.add(task)
-                task.add_done_callback(self._running.discard)
-        state = await asyncio.shield(waiting)
+        if len(self._waiting) >= WAITING_MAX:
+            raise Overloaded(f"{WAITING_MAX} reads are waiting")
+        turn: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault((partition, account), []).append(turn)
+        if len(self._running) < QUERIES_MAX:
+            task = asyncio.create_task(self._run())
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+        state = await turn
         return None if state is None else decode_account(state)
 
     async def _run(self) -> None:
         while self._waiting:
             keys = list(self._waiting)[:ACCOUNTS_PER_QUERY_MAX]
-            futures = [self._waiting.pop(key) for key in keys]
+            readers = [self._waiting.pop(key) for key in keys]
             try:
                 found = await self._log.snapshots(keys)
             except Exception as error:  # noqa: BLE001 - whatever it is, the readers get an answer
-                for future in futures:
-                    future.set_exception(error)
-                    future.exception()  # a reader that went away leaves nobody to take it
+                for turn in chain.from_iterable(readers):
+                    if not turn.done():
+                        turn.set_exception(error)
+                        turn.exception()  # a reader that goes away in this moment leaves nobody to take it
                 continue
-            for (_, account), future in zip(keys, futures, strict=True):
-                future.set_result(found.get(account))
+            for (_, account), turns in zip(keys, readers, strict=True):
+                for turn in turns:
+                    if not turn.done():  # its reader may have gone away
+                        turn.set_result(found.get(account))

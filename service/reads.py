@@ -220,7 +220,8 @@ class Reads:
         )
 
     async def _figures(self, query: BalanceQuery | AccountQuery | QuotaQuery) -> View:
-        await self._reach(query.account, query.min_token)
+        if query.min_token is not None:
+            await self._reach(query.account, query.min_token)
         if isinstance(query, BalanceQuery) and query.at is not None:
             as_of = query.at
             state = await self._state_at(query.account, as_of)

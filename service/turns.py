@@ -3,7 +3,8 @@
 What is taken on is decided and written together, so a request waits for everything that was taken on before it. A caller
 that is alone, or that is about as busy as another one, may have very much at work, which is how the ledger is fast. One
 that asks for more than twice as much as the busiest of the others floods: it has half as many requests at work as that
-one asks for, `LEAST` in any case, and a few more in the moments in which all others are idle. What is above waits in a
+one asks for, `LEAST` in any case. While all others are idle it has more, the more the longer they are: whoever of them
+comes back waits for what is at work, which takes a share of the time for which it stayed away. What is above waits in a
 queue of its caller, and the queues are served in turn. A full queue is `overloaded`.
 
 Who was seen in the last second or two is there. The figures are kept as requests come, so a request costs a look into
@@ -23,7 +24,7 @@ AT_WORK_MAX = 1024
 """Of all callers together; who has less than `LEAST` at work is taken on even above it."""
 LEAST = 4
 IDLE_LEAST = 16
-"""Of one who floods, while the others are idle: whoever of them comes waits for these first."""
+"""Of one who floods, when the others begin to be idle; twice as many more after each further `IDLE_SECONDS`."""
 IDLE_SECONDS = 0.02
 """A caller that sends its next request as soon as it has an answer is never idle for so long."""
 WAITING_MAX = 2048
@@ -47,7 +48,10 @@ class Caller:
 
 
 class Turns:
-    """Lets requests through: `take` before the work, `leave` behind it with what `take` returned."""
+    """Lets requests through: `take` before the work, `leave` behind it with what `take` returned.
+
+    `take` is `at_once`, and else `wait`.
+    """
 
     def __init__(
         self,
@@ -81,19 +85,28 @@ class Turns:
 
         `weight` says how many commands a request stands for; one is always let through when its caller has nothing else.
         """
+        return self.at_once(name, weight) or await self.wait(name, weight)
+
+    def at_once(self, name: str, weight: int = 1) -> Caller | None:
+        """Return a turn if there is one now; None for a request that has to `wait`."""
         now = self._clock()
         if now >= self._turn_at:
             self._turn(now)
         caller = self._callers.get(name) or self._meet(name)
         asked = caller.at_work + len(caller.waiting) + weight
-        if asked > caller.asked and self._round:  # the more one asks for, the more the others may have
+        if asked > caller.asked:
             caller.asked = asked
-            self._hand_on()
-        caller.asked = max(caller.asked, asked)
-        if not caller.waiting and self._may(caller, weight):
-            caller.at_work += weight
-            self.at_work += weight
-            return caller
+            if self._round:  # the more one asks for, the more the others may have
+                self._hand_on()
+        if caller.waiting or not self._may(caller, weight):
+            return None
+        caller.at_work += weight
+        self.at_work += weight
+        return caller
+
+    async def wait(self, name: str, weight: int = 1) -> Caller:
+        """Wait for a turn that is not there at once; raises Overloaded."""
+        caller = self._callers.get(name) or self._meet(name)
         if len(caller.waiting) >= self._waiting_max:
             self.turned_away += 1
             raise Overloaded(f"{self._waiting_max} requests of {name} are waiting: send fewer at a time")
@@ -152,14 +165,18 @@ class Turns:
 
     def _share(self, caller: Caller) -> int:
         """Return how much a caller may have at work beside the others that are there."""
-        most, is_idle, now = 0, True, self._clock()
+        most, last_left_at, is_idle = 0, 0.0, True
         for other in self._callers.values():
             if other is not caller:
                 most = max(most, other.asked, other.asked_before)
-                is_idle &= not (other.at_work or other.waiting or now - other.left_at < IDLE_SECONDS)
+                last_left_at = max(last_left_at, other.left_at)
+                is_idle &= not (other.at_work or other.waiting)
         if caller.asked <= 2 * most or not most:
             return self._at_work_max
-        return max(self._idle_least, most) if is_idle else max(self._least, most // 2)
+        idle_seconds = self._clock() - last_left_at if is_idle else 0.0
+        if idle_seconds < IDLE_SECONDS:
+            return max(self._least, most // 2)
+        return max(most, int(self._idle_least * (2 * idle_seconds / IDLE_SECONDS - 1)))
 
     def _meet(self, name: str) -> Caller:
         if len(self._callers) >= CALLERS_MAX:

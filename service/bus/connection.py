@@ -17,14 +17,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
-from nats.errors import Error
+from nats.errors import (
+    BadSubjectError,
+    ConnectionClosedError,
+    ConnectionDrainingError,
+    Error,
+    MaxPayloadError,
+    OutboundBufferLimitError,
+)
 
 PING_SECONDS = 5
 RECONNECT_SECONDS = 1
@@ -32,24 +40,75 @@ CLOSE_SECONDS_MAX = 5
 PENDING_BYTES_MAX = 16 * 1024 * 1024
 """What waits to be sent, also while the server is away, before publishing waits or fails."""
 
+_BLANK = re.compile(r"[ \t\r\n]")
+"""What would end a subject on the line of a message."""
+
 _log = logging.getLogger(__name__)
 
 
 class LastingClient(Client):
     """nats-py's client, whose read loop survives messages that it cannot read.
 
+    Much goes through it, so there are two short ways: messages that are handed over as they are read, without a queue
+    and a task between (`subscribe_at_once`), and headers that were encoded before (`send`).
+
     `on_unreadable`, when set, is told subject, reply subject and body of such a message; it must not raise.
     """
 
     on_unreadable: Callable[[bytes, bytes, bytes], None] | None = None
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._takers: dict[int, Callable[[Msg], None]] = {}
+
+    async def subscribe_at_once(self, subject: str, take: Callable[[Msg], None], queue: str = "") -> Subscription:
+        """Subscribe `take` to a subject: it is called while messages are read, so it only begins what is to be done."""
+
+        async def take_later(message: Msg) -> None:
+            take(message)
+
+        subscription = await subscribe(self, subject, take_later, queue)
+        self._takers |= {sid: take for sid, each in self._subs.items() if each is subscription}
+        return subscription
+
+    async def send(self, subject: str, body: bytes, head: bytes, reply: str = "") -> None:
+        """Publish a body behind encoded headers (`head_of`); raises nats-py's Error."""
+        if not subject or _BLANK.search(subject) or _BLANK.search(reply):
+            raise BadSubjectError
+        if self.is_closed:
+            raise ConnectionClosedError
+        if self.is_draining_pubs:
+            raise ConnectionDrainingError
+        if not self.is_connected and len(body) + self._pending_data_size > self._max_pending_size:
+            raise OutboundBufferLimitError
+        whole = len(head) + len(body)
+        if whole > self._max_payload:
+            raise MaxPayloadError
+        first = f"HPUB {subject} {reply} {len(head)} {whole}\r\n".encode()
+        await self._send_command(b"%b%b%b\r\n" % (first, head, body))
+        if self._flush_queue is not None and self._flush_queue.empty():
+            await self._flush_pending()
+
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         try:
-            await super()._process_msg(sid, subject, reply, data, headers)
+            take = self._takers.get(sid)
+            if take is None or sid not in self._subs:
+                await super()._process_msg(sid, subject, reply, data, headers)
+                return
+            found = await self._process_headers(headers)  # pyright: ignore[reportUnknownMemberType] - nats-py's
+            take(self._build_message(sid, subject, reply, data, found))
         except (UnicodeDecodeError, IndexError):
             _log.warning("a message is not valid NATS: its subject, reply subject or headers are broken")
             if self.on_unreadable is not None:
                 self.on_unreadable(subject, reply, data)
+        except Exception:  # noqa: BLE001 - whatever it is, the messages behind it are read
+            _log.exception("a message could not be taken")
+
+
+def head_of(headers: Mapping[str, str]) -> bytes:
+    """Return the headers of a message as they are sent; names and values are ours, without a line's end."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"NATS/1.0\r\n{lines}\r\n".encode()
 
 
 class Connection:

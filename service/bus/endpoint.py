@@ -1,7 +1,7 @@
 """An endpoint: one subject of requests, each in a task of its own, each with exactly one answer.
 
 `nats.micro` runs one request of an endpoint after the other, shows `repr(exception)` to callers and forgets what is
-under way when it stops. Here the subscription's callback only starts a task and returns, so requests run side by side;
+under way when it stops. Here whoever reads a message only starts a task for it, so requests run side by side;
 above `concurrent_max` they are answered 503 at once instead of piling up, but for callers who have less than their
 share of them. Whatever happens in a request, even a cancellation that leaks out of it, ends in an answer that says
 nothing of it and leaves the subscription alone.
@@ -26,12 +26,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from time import perf_counter_ns
 
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error
 
-from service.bus.connection import subscribe
+from service.bus.connection import LastingClient, head_of
 from service.outages import Overloaded
 from service.replies import Reply, failed, out_of_order, problem
 
@@ -74,14 +73,15 @@ class Endpoint:
         self._concurrent_max = concurrent_max
         self._overloaded = out_of_order(Overloaded(f"{concurrent_max} requests are being worked on"))
         self._tasks: set[asyncio.Task[None]] = set()
+        self._refusing: set[asyncio.Task[None]] = set()
         self._taken: Counter[str] = Counter()
         self._subscription: Subscription | None = None
-        self._client: Client
+        self._client: LastingClient
 
-    async def attach(self, client: Client) -> None:
+    async def attach(self, client: LastingClient) -> None:
         """Take requests from this client."""
         self._client = client
-        self._subscription = await subscribe(client, self.subject, self._take, QUEUE_GROUP)
+        self._subscription = await client.subscribe_at_once(self.subject, self._take, QUEUE_GROUP)
 
     async def drain(self) -> None:
         """Take no more requests, and wait until those that were taken are answered; bounded."""
@@ -97,7 +97,7 @@ class Endpoint:
             if late:
                 _log.warning("%s: gave up on %d requests that were still being worked on", self.name, len(late))
 
-    async def _take(self, message: Msg) -> None:
+    def _take(self, message: Msg) -> None:
         """Start the task that answers a message."""
         self.figures.requests += 1
         if not message.reply or message.reply.startswith(self._reserved):
@@ -105,7 +105,9 @@ class Endpoint:
         elif not message.subject.startswith(self._stem):
             self.figures.fail("422:not a subject of this endpoint")
         elif self._is_full_for(caller := message.subject[len(self._stem) :].partition(".")[0]):
-            await self._send(message.reply, self._overloaded)
+            refusing = asyncio.create_task(self._send(message.reply, self._overloaded))
+            self._refusing.add(refusing)
+            refusing.add_done_callback(self._refusing.discard)
         else:
             self._taken[caller] += 1
             self._tasks.add(asyncio.create_task(self._answer(message, caller)))
@@ -144,23 +146,23 @@ class Endpoint:
         reply = fitted(reply, self._client.max_payload)
         if reply.code is not None:
             self.figures.fail(f"{reply.status}:{reply.code}")
-        headers = headers_of(reply.status, reply.code, reply.retry_after_seconds)
+        head = answer_head(reply.status, reply.code, reply.retry_after_seconds)
         try:
-            await self._client.publish(subject, reply.body, headers=headers)
+            await self._client.send(subject, reply.body, head)
         except (Error, OSError) as error:
             self.figures.fail("503:an answer could not be sent")
             _log.warning("%s: an answer could not be sent: %s", self.name, type(error).__name__)
 
 
 @lru_cache(maxsize=512)
-def headers_of(status: int, code: str | None, retry_after_seconds: int | None) -> dict[str, str]:
-    """Return the headers of an answer; the same dictionary each time, for there are few and they are never changed."""
+def answer_head(status: int, code: str | None, retry_after_seconds: int | None) -> bytes:
+    """Return the headers of an answer as they are sent."""
     headers = {"Status": str(status)}
     if code is not None:
         headers |= {"Nats-Service-Error-Code": str(status), "Nats-Service-Error": code}
     if retry_after_seconds is not None:
         headers["Retry-After"] = str(retry_after_seconds)
-    return headers
+    return head_of(headers)
 
 
 def fitted(reply: Reply, payload_bytes_max: int) -> Reply:

@@ -15,11 +15,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import orjson
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error
 
-from service.bus.connection import subscribe
+from service.bus.connection import LastingClient, head_of
 from service.bus.jetstream import NO_MESSAGE, WRONG_MESSAGE_ID, WRONG_SEQUENCE, ApiError, StreamAway, api
 from service.bus.streams import Spec, StreamUnusable, ensure, events_spec
 from service.cloud_events import CONTENT_TYPE, Message
@@ -92,7 +91,7 @@ class EventStream:
     def __init__(self, prefix: str, spec: Spec | None = None) -> None:
         self._prefix = prefix
         self._spec = spec or events_spec(prefix)
-        self._client: Client | None = None
+        self._client: LastingClient | None = None
         self._inbox = ""
         self._number = 0
         self._window: _Window | None = None
@@ -102,10 +101,10 @@ class EventStream:
         """The stream's name."""
         return self._spec.name
 
-    async def attach(self, client: Client) -> None:
+    async def attach(self, client: LastingClient) -> None:
         """Use this client."""
         self._inbox = client.new_inbox()
-        await subscribe(client, f"{self._inbox}.*.*", self._take)
+        await client.subscribe_at_once(f"{self._inbox}.*.*", self._take)
         self._client = client
 
     async def open(self) -> StreamState:
@@ -153,7 +152,7 @@ class EventStream:
                     headers["Nats-Expected-Last-Msg-Id"] = before
                 before = message.id
                 reply = f"{self._inbox}.{self._number}.{number}"
-                await client.publish(message.subject, message.body, reply=reply, headers=headers)
+                await client.send(message.subject, message.body, head_of(headers), reply)
                 if number % SENT_AT_ONCE == SENT_AT_ONCE - 1:
                     await asyncio.sleep(0)  # these leave, and are stored while the next ones are put together
             async with asyncio.timeout(WINDOW_SECONDS_MAX):
@@ -168,7 +167,7 @@ class EventStream:
             self._window = None
         return last_sequence + len(messages)
 
-    async def _take(self, answer: Msg) -> None:
+    def _take(self, answer: Msg) -> None:
         """Hand an answer to the window that is under way; answers to older ones are ignored."""
         _, window, number = answer.subject.rsplit(".", 2)
         if self._window is not None and int(window) == self._number:
@@ -188,7 +187,7 @@ class EventStream:
         except (KeyError, TypeError, ValueError):
             raise StreamUnusable(f"the last message at {subject} in {self.name} is no event of a ledger") from None
 
-    def _connected(self) -> Client:
+    def _connected(self) -> LastingClient:
         if self._client is None or not self._client.is_connected:
             raise StreamAway("NATS is not connected")
         return self._client

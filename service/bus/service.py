@@ -18,13 +18,12 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from events.errors import Refusal
 from service.access import COMMAND_SCOPES, QUERY_SCOPES, Access
 from service.bus.admission import admit
-from service.bus.connection import Connection
+from service.bus.connection import Connection, LastingClient
 from service.bus.discovery import Discovery
 from service.bus.endpoint import Endpoint
 from service.gateway import Gateway
@@ -76,7 +75,7 @@ class Bus:
         await asyncio.gather(*(endpoint.drain() for endpoint in self._endpoints))
         await self._connection.close()
 
-    async def _attach(self, client: Client) -> None:
+    async def _attach(self, client: LastingClient) -> None:
         for part in (*self._endpoints, self.discovery):
             await part.attach(client)
 

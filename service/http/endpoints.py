@@ -7,7 +7,7 @@ writes it as a problem.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import hdrs, web
 
@@ -16,11 +16,12 @@ from events.recorded import Actor
 from service.access import Access, Principal, Scope, Unauthenticated
 from service.body import parse_body
 from service.gateway import Gateway
-from service.http.answers import answer
+from service.http.answers import Answer, answer
 from service.http.forms import represented
 from service.http.incoming import (
     BATCH_BYTES_MAX,
     IDEMPOTENCY_KEY,
+    Incoming,
     boolean,
     numbered,
     on_behalf_of,
@@ -32,7 +33,10 @@ from service.http.incoming import (
 from service.http.routes import Route
 from service.telemetry.metrics import Value
 
-Serve = Callable[[web.BaseRequest, dict[str, str]], Awaitable[web.StreamResponse]]
+Serve = Callable[[Incoming, dict[str, str]], Awaitable[Answer]]
+"""Answers a request, given the fields that stand in its path."""
+Stream = Callable[[web.BaseRequest, dict[str, str]], Awaitable[Answer | web.StreamResponse]]
+"""Answers a request, or sends a response of its own as long as it takes."""
 VIA = "http"
 
 
@@ -42,7 +46,7 @@ class Door:
     def __init__(self, access: Access) -> None:
         self._access = access
 
-    def admit(self, request: web.BaseRequest, scope: Scope | None, account: str | None) -> Principal:
+    def admit(self, request: Incoming, scope: Scope | None, account: str | None) -> Principal:
         """Return who asks; raises Unauthenticated, Forbidden, and AccountNotFound for an account out of reach."""
         shown = request.headers.getall(hdrs.AUTHORIZATION, None)
         if shown is not None and len(shown) > 1:
@@ -59,7 +63,7 @@ def command(route: Route, door: Door, gateway: Gateway, in_flight: Value) -> Ser
     """Return what serves a command."""
     name, scope = route.name, route.scope
 
-    async def serve(request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
+    async def serve(request: Incoming, path: dict[str, str]) -> Answer:
         principal = door.admit(request, scope, path["account"])
         actor = Actor(id=principal.name, via=VIA, on_behalf_of=on_behalf_of(request))
         dry_run = bool(request.rel_url.raw_query_string) and _dry_run(request)
@@ -78,7 +82,7 @@ def command(route: Route, door: Door, gateway: Gateway, in_flight: Value) -> Ser
 def batch(door: Door, gateway: Gateway, in_flight: Value) -> Serve:
     """Return what serves a batch of commands, each of which needs its own scope."""
 
-    async def serve(request: web.BaseRequest, _path: dict[str, str]) -> web.StreamResponse:
+    async def serve(request: Incoming, _path: dict[str, str]) -> Answer:
         principal = door.admit(request, None, None)
         actor = Actor(id=principal.name, via=VIA, on_behalf_of=on_behalf_of(request))
         dry_run = bool(request.rel_url.raw_query_string) and _dry_run(request)
@@ -97,13 +101,14 @@ def query(route: Route, door: Door, gateway: Gateway) -> Serve:
     """Return what serves a query whose fields stand in the query string."""
     name, scope = route.name, route.scope
 
-    async def serve(request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
+    async def serve(request: Incoming, path: dict[str, str]) -> Answer:
         principal = door.admit(request, scope, path.get("account"))
-        given = parameters(request)
-        _refuse_doubles(path, given)
-        reply = await gateway.query(
-            name, {**numbered(given), **path}, caller=principal.name, prefixes=principal.prefixes
-        )
+        fields: Mapping[str, object] = path
+        if request.rel_url.raw_query_string:
+            given = parameters(request)
+            _refuse_doubles(path, given)
+            fields = {**numbered(given), **path}
+        reply = await gateway.query(name, fields, caller=principal.name, prefixes=principal.prefixes)
         return represented(request, name, reply)
 
     return serve
@@ -113,7 +118,7 @@ def query_body(route: Route, door: Door, gateway: Gateway) -> Serve:
     """Return what serves a query whose fields are a JSON body."""
     name, scope = route.name, route.scope
 
-    async def serve(request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
+    async def serve(request: Incoming, path: dict[str, str]) -> Answer:
         principal = door.admit(request, scope, path.get("account"))
         refuse_unknown(parameters(request))
         body = await read_body(request)
@@ -126,7 +131,7 @@ def query_body(route: Route, door: Door, gateway: Gateway) -> Serve:
     return serve
 
 
-def _dry_run(request: web.BaseRequest) -> bool:
+def _dry_run(request: Incoming) -> bool:
     given = parameters(request)
     dry_run = boolean("dry_run", given.pop("dry_run", "false"))
     refuse_unknown(given)

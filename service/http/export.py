@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from service.asking import invalid
 from service.http.answers import LINES
-from service.http.endpoints import Door, Serve
+from service.http.endpoints import Door, Stream
 from service.http.incoming import boolean, numbered, parameters
 from service.http.routes import Route
 from service.outages import Outage
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 _queries: TypeAdapter[FeedQuery] = TypeAdapter(FeedQuery)
 
 
-def events(route: Route, door: Door, feed: Feed) -> Serve:
+def events(route: Route, door: Door, feed: Feed) -> Stream:
     """Return what serves the log."""
     scope = route.scope
 

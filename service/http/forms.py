@@ -12,9 +12,10 @@ import io
 from typing import cast
 
 import orjson
-from aiohttp import hdrs, web
+from aiohttp import hdrs
 
-from service.http.answers import answer, csv_answer, not_modified, tagged
+from service.http.answers import Answer, answer, csv_answer, not_modified, tagged
+from service.http.incoming import Incoming
 from service.replies import Reply
 
 LISTS = {
@@ -35,8 +36,8 @@ LISTS = {
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def represented(request: web.BaseRequest, name: str, reply: Reply) -> web.Response:
-    """Return the response that carries a reply in the form that the request asks for."""
+def represented(request: Incoming, name: str, reply: Reply) -> Answer:
+    """Return the answer that carries a reply in the form that the request asks for."""
     if reply.code is not None:
         return answer(reply)
     if reply.etag is not None:
@@ -83,15 +84,17 @@ def _cell(value: object) -> object:
     return value
 
 
-def _wants_csv(request: web.BaseRequest) -> bool:
+def _wants_csv(request: Incoming) -> bool:
     """Say whether CSV is what the request accepts first."""
     first, _, _ = request.headers.get(hdrs.ACCEPT, "").partition(",")
     return first.partition(";")[0].strip().lower() == "text/csv"
 
 
-def _has(request: web.BaseRequest, etag: str) -> bool:
+def _has(request: Incoming, etag: str) -> bool:
     """Say whether the caller has the content of this tag, compared weakly (RFC 9110, section 13.1.2)."""
-    given = request.headers.get(hdrs.IF_NONE_MATCH, "")
+    given = request.headers.get(hdrs.IF_NONE_MATCH)
+    if given is None:
+        return False
     return given.strip() == "*" or etag.removeprefix("W/") in {
         tag.strip().removeprefix("W/") for tag in given.split(",")
     }

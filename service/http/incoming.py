@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from urllib.parse import parse_qsl
 
-from aiohttp import hdrs, web
+from aiohttp import StreamReader, hdrs, web
+from aiohttp.http_parser import RawRequestMessage
 from multidict import istr
 
 from events.errors import InvalidRequest
@@ -31,13 +32,29 @@ _SWITCHES = frozenset({"proof"})
 _BOOLEANS = {"true": True, "false": False}
 
 
-async def read_body(request: web.BaseRequest, bytes_max: int = BODY_BYTES_MAX) -> bytes:
+class WholeRequest:
+    """A request that came as a whole, its body too; it has what endpoints need of aiohttp's, under the same names."""
+
+    __slots__ = ("content", "headers", "method", "rel_url")
+
+    def __init__(self, message: RawRequestMessage, content: StreamReader) -> None:
+        self.method, self.headers, self.rel_url = message.method, message.headers, message.url
+        self.content = content
+
+
+Incoming = web.BaseRequest | WholeRequest
+
+
+async def read_body(request: Incoming, bytes_max: int = BODY_BYTES_MAX) -> bytes:
     """Return the body; raises TooLarge, Encoded, TooSlow, Malformed, and ConnectionError when the caller is gone."""
     if hdrs.CONTENT_ENCODING in request.headers:
         raise Encoded("send the body without Content-Encoding")
-    length = request.content_length
-    if length is not None and length > bytes_max:
-        raise TooLarge(f"the body has {length} bytes; at most {bytes_max} are taken", bytes_max=bytes_max)
+    if isinstance(request, WholeRequest):
+        body = request.content.read_nowait()
+        _refuse_length(len(body), bytes_max)
+        return body
+    if request.content_length is not None:
+        _refuse_length(request.content_length, bytes_max)
     if request.content.is_eof():
         return await _read(request, bytes_max)
     await _invite(request)
@@ -64,6 +81,11 @@ async def _read(request: web.BaseRequest, bytes_max: int) -> bytes:
     return bytes(body)
 
 
+def _refuse_length(length: int, bytes_max: int) -> None:
+    if length > bytes_max:
+        raise TooLarge(f"the body has {length} bytes; at most {bytes_max} are taken", bytes_max=bytes_max)
+
+
 async def _invite(request: web.BaseRequest) -> None:
     """Send the `100 Continue` that a caller waits for before it sends a body that is not refused already."""
     if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
@@ -71,7 +93,7 @@ async def _invite(request: web.BaseRequest) -> None:
         request.writer.output_size = 0  # the answer itself has not begun
 
 
-def single(request: web.BaseRequest, name: istr) -> str | None:
+def single(request: Incoming, name: istr) -> str | None:
     """Return a header, or None when it is missing; raises InvalidRequest when it stands twice."""
     values = request.headers.getall(name, None)
     if values is None:
@@ -81,13 +103,13 @@ def single(request: web.BaseRequest, name: istr) -> str | None:
     return values[0]
 
 
-def on_behalf_of(request: web.BaseRequest) -> str | None:
+def on_behalf_of(request: Incoming) -> str | None:
     """Return for whom the caller says it acts; raises InvalidRequest for what no event should hold."""
     value = single(request, ON_BEHALF_OF)
     return None if value is None else checked_on_behalf_of(value)
 
 
-def parameters(request: web.BaseRequest) -> dict[str, str]:
+def parameters(request: Incoming) -> dict[str, str]:
     """Return the query string's parameters; raises InvalidRequest when one stands twice or is no text."""
     raw = request.rel_url.raw_query_string
     if not raw:

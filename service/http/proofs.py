@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 
 import orjson
-from aiohttp import web
 
 from events.errors import InvalidRequest
 from service.asking import NotFound
 from service.checkpoints.proofs import NO_KEY, Proofs, View
-from service.http.answers import answer
+from service.http.answers import Answer, answer
 from service.http.endpoints import Door, Serve
-from service.http.incoming import parameters, refuse_unknown
+from service.http.incoming import Incoming, parameters, refuse_unknown
 from service.http.routes import Route
 from service.replies import Reply
 
@@ -25,7 +24,7 @@ def proof(route: Route, door: Door, proofs: Proofs | None) -> Serve:
     """Return what serves checkpoints, the key, or proofs, by the route's name."""
     prepare = _PREPARED[route.name]
 
-    async def serve(request: web.BaseRequest, path: dict[str, str]) -> web.StreamResponse:
+    async def serve(request: Incoming, path: dict[str, str]) -> Answer:
         door.admit(request, route.scope, None)
         given = {**parameters(request), **path}
         ask = prepare(given)

@@ -2,8 +2,9 @@
 
 It is built on aiohttp's low-level server, which is its parser and its responses without an application: the router of
 this package finds a path in a third of the time, and every error, even bytes that are no HTTP, is answered as a problem
-in one place. What a request costs is measured there too. A request that has begun is finished even when its caller goes
-away; at shutdown the port is closed first, streams that follow the log end, and what runs has ten seconds.
+in one place. What a request costs is measured there too. A request that came as a whole is answered without the rest of
+aiohttp (`listener.py`). A request that has begun is finished even when its caller goes away; at shutdown the port is
+closed first, streams that follow the log end, and what runs has ten seconds.
 
 Health and metrics are open, so they are on the main port only when that is the loopback's; else on a port of their own.
 """
@@ -11,18 +12,22 @@ Health and metrics are open, so they are on the main port only when that is the 
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable, Coroutine
 from time import perf_counter
+from typing import Any, TypeVar, cast
 
-from aiohttp import hdrs, web
+from aiohttp import StreamReader, hdrs, web
+from aiohttp.http_parser import RawRequestMessage
 
 from events.errors import Refusal
 from service.access import Access, is_loopback
 from service.asking import NotFound
 from service.checkpoints.proofs import Proofs
 from service.gateway import Gateway
-from service.http.answers import Malformed, MethodNotAllowed, allowing, answer, nothing
-from service.http.endpoints import Door, Serve, batch, command, query, query_body
+from service.http.answers import Answer, Malformed, MethodNotAllowed, allowing, answer, nothing, response_of
+from service.http.endpoints import Door, Serve, Stream, batch, command, query, query_body
 from service.http.export import events
+from service.http.incoming import Incoming, WholeRequest
 from service.http.listener import Port
 from service.http.operations import operations
 from service.http.proofs import proof
@@ -105,7 +110,7 @@ class HttpServer:
 
 def _endpoints(
     gateway: Gateway, feed: Feed, access: Access, health: Health, metrics: Metrics, proofs: Proofs | None
-) -> dict[Route, Serve]:
+) -> dict[Route, Serve | Stream]:
     """Return what serves each row of the table."""
     door = Door(access)
     in_flight = metrics.number(
@@ -113,7 +118,7 @@ def _endpoints(
     )
     open_to_all = operations(feed, health, metrics)
 
-    def endpoint(route: Route) -> Serve:
+    def endpoint(route: Route) -> Serve | Stream:
         match route.kind:
             case "command":
                 return command(route, door, gateway, in_flight.labels("http"))
@@ -146,12 +151,18 @@ class _Measures:
 
 
 class _Target:
-    """An endpoint with its measures at hand, made when there is something to measure."""
+    """An endpoint with its measures at hand, made when there is something to measure.
 
-    __slots__ = ("_counts", "_latency", "_measures", "_method", "_path", "serve")
+    `streams` says that it sends its answer itself.
+    """
 
-    def __init__(self, method: str, path: str, serve: Serve, measures: _Measures) -> None:
+    __slots__ = ("_counts", "_latency", "_measures", "_method", "_path", "serve", "streams")
+
+    def __init__(
+        self, method: str, path: str, serve: Serve | Stream, measures: _Measures, *, streams: bool = False
+    ) -> None:
         self.serve = serve
+        self.streams = streams
         self._method, self._path, self._measures = method, path, measures
         self._latency: Distribution | None = None
         self._counts: dict[int, Value] = {}
@@ -170,32 +181,31 @@ class _Target:
 class _Dispatcher:
     """Finds the endpoint of a request and answers for it; never raises but for a caller that is gone."""
 
-    def __init__(self, routes: list[Route], endpoints: dict[Route, Serve], measures: _Measures) -> None:
+    def __init__(self, routes: list[Route], endpoints: dict[Route, Serve | Stream], measures: _Measures) -> None:
         self._router: Router[_Target] = Router()
         for route in routes:
-            target = _Target(route.method, route.path, endpoints[route], measures)
+            target = _Target(route.method, route.path, endpoints[route], measures, streams=route.kind == "events")
             self._router.add(route.method, route.path, target)
         self._nowhere = _Target("any", NOWHERE, _not_found, measures)
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer a request."""
-        started = perf_counter()
+        """Answer a request as it comes."""
         target, serve, path = self._find(request)
-        try:
-            response = await serve(request, path)
-        except Refusal as refusal:
-            response = answer(refused(refusal))
-        except Outage as outage:
-            response = answer(out_of_order(outage))
-        except ConnectionError:
-            response = answer(refused(Malformed("the caller went away before its request was complete")))
-        except Exception:  # noqa: BLE001 - whatever it is, the caller gets an answer
-            _log.exception("%s %s failed", request.method, request.rel_url.raw_path)
-            response = answer(failed())
-        target.measure(response.status, perf_counter() - started)
-        return response
+        given = await _answered(target, cast("Stream", serve), request, path)
+        return response_of(given) if isinstance(given, Answer) else given
 
-    def _find(self, request: web.BaseRequest) -> tuple[_Target, Serve, dict[str, str]]:
+    def whole(self, message: RawRequestMessage, content: StreamReader) -> Coroutine[Any, Any, Answer] | None:
+        """Return what answers a request that came as a whole; None for one that is not served in this way."""
+        found = self._router.find(message.url.raw_path)
+        if found is None:
+            return None
+        place, path = found
+        target = place.targets.get(message.method)
+        if target is None or target.streams:
+            return None
+        return _answered(target, cast("Whole", target.serve), WholeRequest(message, content), path)
+
+    def _find(self, request: web.BaseRequest) -> tuple[_Target, Serve | Stream, dict[str, str]]:
         found = self._router.find(request.rel_url.raw_path)
         if found is None:
             return self._nowhere, _not_found, {}
@@ -207,19 +217,48 @@ class _Dispatcher:
         return self._nowhere, _options(place.methods) if method == hdrs.METH_OPTIONS else _no_method(place.methods), {}
 
 
-async def _not_found(request: web.BaseRequest, _path: dict[str, str]) -> web.StreamResponse:
+Whole = Callable[[WholeRequest, dict[str, str]], Awaitable[Answer]]
+Request = TypeVar("Request", web.BaseRequest, WholeRequest)
+Given = TypeVar("Given", Answer, Answer | web.StreamResponse)
+
+
+async def _answered(
+    target: _Target,
+    serve: Callable[[Request, dict[str, str]], Awaitable[Given]],
+    request: Request,
+    path: dict[str, str],
+) -> Answer | Given:
+    """Return what a request is answered, whatever comes of it, and measure it."""
+    started = perf_counter()
+    given: Answer | Given
+    try:
+        given = await serve(request, path)
+    except Refusal as refusal:
+        given = answer(refused(refusal))
+    except Outage as outage:
+        given = answer(out_of_order(outage))
+    except ConnectionError:
+        given = answer(refused(Malformed("the caller went away before its request was complete")))
+    except Exception:  # noqa: BLE001 - whatever it is, the caller gets an answer
+        _log.exception("%s %s failed", request.method, request.rel_url.raw_path)
+        given = answer(failed())
+    target.measure(given.status, perf_counter() - started)
+    return given
+
+
+async def _not_found(request: Incoming, _path: dict[str, str]) -> Answer:
     raise NotFound(f"there is nothing at {request.rel_url.raw_path.encode('ascii', 'backslashreplace').decode()}")
 
 
 def _options(methods: str) -> Serve:
-    async def serve(_request: web.BaseRequest, _path: dict[str, str]) -> web.StreamResponse:
+    async def serve(_request: Incoming, _path: dict[str, str]) -> Answer:
         return allowing(nothing(), methods)
 
     return serve
 
 
 def _no_method(methods: str) -> Serve:
-    async def serve(request: web.BaseRequest, _path: dict[str, str]) -> web.StreamResponse:
+    async def serve(request: Incoming, _path: dict[str, str]) -> Answer:
         refusal = MethodNotAllowed(f"{request.method} is not for this path, {methods} are", allow=methods.split(", "))
         return allowing(answer(refused(refusal)), methods)
 

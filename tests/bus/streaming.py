@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-import nats
-from nats.aio.client import Client
 from nats.js.client import JetStreamContext
 
 from events.catalog import parse_catalog
 from events.recorded import Actor
 from service.access import Access
 from service.alert_publisher import AlertPublisher
+from service.bus.connection import LastingClient
 from service.bus.durable import DurableBus
 from service.cloud_events import source_of
 from service.delivery import Delivery
@@ -67,7 +66,7 @@ class Stage:
     gateway: Gateway
     delivery: Delivery
     bus: DurableBus
-    client: Client
+    client: LastingClient
     prefix: str
 
     @property
@@ -149,7 +148,8 @@ async def delivering(
     alerts = AlertPublisher(Outgoing(log), bus.alerts, prefix=prefix, source=source_of(ledger.id), poll_seconds=0.02)
     delivery = Delivery(Lead(outbox, new_id()), bus, publisher, alerts)
     reads.submitted = delivery.submitted
-    client = await nats.connect(nats_url, reconnect_time_wait=0, max_reconnect_attempts=-1, error_cb=_ignore)
+    client = LastingClient()
+    await client.connect(nats_url, reconnect_time_wait=0, max_reconnect_attempts=-1, error_cb=_ignore)
     if start:
         delivery.start()
     try:
