@@ -3,8 +3,7 @@
 What is taken on is decided and written together, so a request waits for everything that was taken on before it. A caller
 that is alone, or that is about as busy as another one, may have very much at work, which is how the ledger is fast. One
 that asks for more than twice as much as the busiest of the others floods: it has half as many requests at work as that
-one asks for, `LEAST` in any case. While all others are idle it has more, the more the longer they are: whoever of them
-comes back waits for what is at work, which takes a share of the time for which it stayed away. What is above waits in a
+one asks for, `LEAST` in any case, and a few more in the moments in which all others are idle. What is above waits in a
 queue of its caller, and the queues are served in turn. A full queue is `overloaded`.
 
 Who was seen in the last second or two is there. The figures are kept as requests come, so a request costs a look into
@@ -24,7 +23,7 @@ AT_WORK_MAX = 1024
 """Of all callers together; who has less than `LEAST` at work is taken on even above it."""
 LEAST = 4
 IDLE_LEAST = 16
-"""Of one who floods, when the others begin to be idle; twice as many more after each further `IDLE_SECONDS`."""
+"""Of one who floods, while the others are idle: whoever of them comes waits for these first."""
 IDLE_SECONDS = 0.02
 """A caller that sends its next request as soon as it has an answer is never idle for so long."""
 WAITING_MAX = 2048
@@ -165,18 +164,14 @@ class Turns:
 
     def _share(self, caller: Caller) -> int:
         """Return how much a caller may have at work beside the others that are there."""
-        most, last_left_at, is_idle = 0, 0.0, True
+        most, is_idle, now = 0, True, self._clock()
         for other in self._callers.values():
             if other is not caller:
                 most = max(most, other.asked, other.asked_before)
-                last_left_at = max(last_left_at, other.left_at)
-                is_idle &= not (other.at_work or other.waiting)
+                is_idle &= not (other.at_work or other.waiting or now - other.left_at < IDLE_SECONDS)
         if caller.asked <= 2 * most or not most:
             return self._at_work_max
-        idle_seconds = self._clock() - last_left_at if is_idle else 0.0
-        if idle_seconds < IDLE_SECONDS:
-            return max(self._least, most // 2)
-        return max(most, int(self._idle_least * (2 * idle_seconds / IDLE_SECONDS - 1)))
+        return max(self._idle_least, most) if is_idle else max(self._least, most // 2)
 
     def _meet(self, name: str) -> Caller:
         if len(self._callers) >= CALLERS_MAX:

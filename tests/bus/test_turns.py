@@ -76,23 +76,6 @@ async def test_while_the_others_are_idle_who_floods_gets_a_few_more() -> None:
     assert load.counts() == {"quiet": 1, "flood": 4}
 
 
-async def test_the_longer_the_others_are_idle_the_more_who_floods_gets() -> None:
-    time = 0.0
-    load = Load(turns(lambda: time))
-    await load.send("quiet", 1)
-    await load.send("flood", 150)
-    await load.end("quiet", 1)
-    had: list[int] = []
-    for steps in range(1, 7):
-        time = steps * IDLE_SECONDS
-        await load.end("flood", 1)
-        had.append(load.counts()["flood"])
-    assert had == [10, 30, 50, 70, 90, 100]  # and 100 are all there are
-    await load.send("quiet", 1)
-    await load.end("flood", 97)
-    assert load.counts() == {"quiet": 1, "flood": 4}
-
-
 async def test_who_asks_for_much_beside_one_who_asks_for_half_of_it_has_no_bound() -> None:
     load = Load(turns())
     await load.send("busy", 30)
