@@ -23,7 +23,8 @@ CLIENTS = (8, 32)
 BATCHES = {100: 8, 1000: 4}
 """How many commands a batch has, and how many batches are in flight."""
 PLACES = ("uniform", "hot")
-SUBJECT = ("credits.cmd.bench", "credits.query.bench")
+SUBJECT = ("credits.cmd.dev", "credits.query.dev")
+"""The caller is the one of HTTP: the ledger must not take the cases for callers that crowd each other out."""
 SUBJECT_EMPTY = ("bench.empty", "bench.empty")
 
 MakeJob = Callable[[Stage, Load, int], Job]

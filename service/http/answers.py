@@ -130,7 +130,8 @@ def nothing() -> Answer:
 
 def response_of(given: Answer) -> web.Response:
     """Return the answer as aiohttp sends it."""
-    headers = CIMultiDict(line.split(": ", 1) for line in given.head.decode("ascii").split("\r\n")[:-1])
+    lines = (line.partition(": ") for line in given.head.decode("ascii").split("\r\n")[:-1])
+    headers = CIMultiDict((name, value) for name, _, value in lines)
     return web.Response(status=given.status, body=given.body or None, headers=headers)
 
 

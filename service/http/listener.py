@@ -88,7 +88,7 @@ class _Sieve:
 
     def feed_data(self, data: bytes) -> _Messages:
         """Return the requests in what was received but those that were taken; raises aiohttp's HttpProcessingError."""
-        found = cast("_Messages", self._parser.feed_data(data))
+        found = self._parser.feed_data(data)
         messages, is_upgraded, _ = found
         if len(messages) == 1 and not is_upgraded and self._connection.takes(*messages[0]):
             self._parser.message_consumed()
@@ -106,7 +106,7 @@ class _Connection(web.RequestHandler):
         self._listener = listener
         self._answering: asyncio.Task[None] | None = None
         self._later = b""
-        self._parser = cast("HttpRequestParser", _Sieve(cast("HttpRequestParser", self._parser), self))
+        self._parser = cast("HttpRequestParser", _Sieve(self._parser, self))
 
     def data_received(self, data: bytes) -> None:
         """Take what was received; what comes while a request is answered waits, and lets its sender wait."""

@@ -203,7 +203,7 @@ class _Dispatcher:
         target = place.targets.get(message.method)
         if target is None or target.streams:
             return None
-        return _answered(target, cast("Serve", target.serve), WholeRequest(message, content), path)
+        return _answered(target, cast("Whole", target.serve), WholeRequest(message, content), path)
 
     def _find(self, request: web.BaseRequest) -> tuple[_Target, Serve | Stream, dict[str, str]]:
         found = self._router.find(request.rel_url.raw_path)
@@ -217,6 +217,7 @@ class _Dispatcher:
         return self._nowhere, _options(place.methods) if method == hdrs.METH_OPTIONS else _no_method(place.methods), {}
 
 
+Whole = Callable[[WholeRequest, dict[str, str]], Awaitable[Answer]]
 Request = TypeVar("Request", web.BaseRequest, WholeRequest)
 Given = TypeVar("Given", Answer, Answer | web.StreamResponse)
 
