@@ -53,8 +53,8 @@ async def test_what_was_replaced_is_thrown_away(ledger: Ledger, readers: Log, da
     await history(ledger)
     projector = await projected(readers)
     await rebuild(readers, ["history"])
-    await projector.switch()
-    await projector.switch()
+    await projector.builder.switch()
+    await projector.builder.switch()
     assert await value(database_url, "select array_agg(distinct generation) from projections.history") == [2]
     assert await value(database_url, "select count(*) from projections.checkpoints where name = 'history'") == 16
 
