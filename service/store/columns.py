@@ -24,10 +24,13 @@ def columns(rows: Sequence[Sequence[object]]) -> list[str]:
     return [separator, *(separator.join(map(str, column)) for column in zip(*rows, strict=True))]
 
 
-def copied(rows: Sequence[Sequence[object]]) -> bytes:
-    """Return rows as COPY takes them in its text format; no value may be None."""
-    width = len(rows[0])
-    text = "\n".join(["\t".join(map(str, row)) for row in rows])
-    if "\\" in text or "\r" in text or text.count("\n") != len(rows) - 1 or text.count("\t") != len(rows) * (width - 1):
-        text = "\n".join(["\t".join([str(value).translate(_ESCAPES) for value in row]) for row in rows])
+def copied(place: tuple[int, ...], rows: Sequence[tuple[object, ...]]) -> bytes:
+    """Return rows as COPY takes them in its text format, each behind the same first columns; no value may be None."""
+    if not rows:
+        return b""
+    tabs = len(place) + len(rows[0]) - 1
+    form = "\t".join([*map(str, place), *["%s"] * len(rows[0])])
+    text = "\n".join([form % row for row in rows])
+    if "\\" in text or "\r" in text or text.count("\n") != len(rows) - 1 or text.count("\t") != len(rows) * tabs:
+        text = "\n".join([form % tuple([str(value).translate(_ESCAPES) for value in row]) for row in rows])
     return f"{text}\n".encode()

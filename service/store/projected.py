@@ -69,16 +69,17 @@ async def _put_joined(connection: Connection, statement: str, rows: Sequence[Seq
         await connection.execute(statement, *columns(rows))
 
 
-async def _add(connection: Connection, table: str, names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+async def _add(connection: Connection, table: str, names: Sequence[str], rows: Sequence[bytes]) -> None:
     """Copy rows into a table in which none of them is yet."""
-    if rows:
+    if any(rows):
+        source = BytesIO(b"".join(rows))
         await connection.copy_to_table(
-            table, schema_name="projections", columns=names, source=BytesIO(copied(rows)), timeout=ADDING_SECONDS_MAX
+            table, schema_name="projections", columns=names, source=source, timeout=ADDING_SECONDS_MAX
         )
 
 
 async def _apply_history(connection: Connection, batches: Sequence[Batch]) -> None:
-    rows = [(batch.partition, batch.generation, *row) for batch in batches for row in history.fold(batch.events)]
+    rows = [copied((batch.partition, batch.generation), history.fold(batch.events)) for batch in batches]
     await _add(connection, "history", ("partition", "generation", "account", "term", "position"), rows)
 
 
@@ -158,12 +159,12 @@ async def origins(connection: Connection, batches: Sequence[Batch]) -> list[fina
 
 
 async def _apply_finance(connection: Connection, batches: Sequence[Batch]) -> None:
-    grants: list[Sequence[object]] = []
+    grants: list[bytes] = []
     rows: list[Sequence[object]] = []
     for batch, known in zip(batches, await origins(connection, batches), strict=True):
         folded = finance.fold(batch.events, known)
         place = (batch.partition, batch.generation)
-        grants += [(*place, *key, *origin) for key, origin in folded.grants.items()]
+        grants.append(copied(place, [(*key, *origin) for key, origin in folded.grants.items()]))
         rows += [[*place, *key, *moved] for key, moved in sorted(folded.rows.items())]
     names = ("partition", "generation", "account", "grant_id", "kind", "basis")
     await _add(connection, "finance_grants", names, grants)
