@@ -32,6 +32,11 @@ OPENING_IN_FLIGHT = 64
 SAMPLE_IN_FLIGHT = 512
 SAMPLE_SECONDS_MAX = 60.0
 COMMAND_TIMEOUT_SECONDS = 30.0
+PROJECTED = """
+select coalesce(min(reached), 0)::bigint from (
+    select sum(k.position) as reached from projections.current c
+    join projections.checkpoints k on k.name = c.name and k.generation = c.generation group by c.name
+) each"""
 DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
 
 
@@ -100,6 +105,10 @@ class Stage:
     async def logged_events(self, database: str) -> int:
         """How many events the heads of the log say there are; positions have no gaps."""
         return await self._number(database, "select coalesce(sum(position), 0)::bigint from ledger.heads")
+
+    async def projected_events(self, database: str) -> int:
+        """How many events every projection that is read has."""
+        return await self._number(database, PROJECTED)
 
     async def stored_events(self, database: str) -> int:
         """How many events the log really has, counted one by one."""

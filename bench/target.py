@@ -10,10 +10,10 @@ from events.catalog import parse_catalog
 from events.commands import ChangePlan, Command, Consume, ConsumeDirect, Grant, Refund, Release, Reserve
 from events.errors import Refusal
 from events.recorded import Actor
-from service.app import tune_collector
 from service.benching.pump import BenchError
 from service.ledger import Ledger
 from service.outages import Outage
+from service.process import tune_collector
 from service.requests import Request, fingerprint
 from service.store.log import Log
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import gc
 import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -43,6 +42,7 @@ from service.ids import new_id
 from service.in_force import CatalogRefused, Follower, InForce, in_force, settle
 from service.leading import Lead
 from service.ledger import Ledger
+from service.process import tune_collector
 from service.projector import Projector
 from service.publisher import Publisher
 from service.reads import Reads
@@ -67,9 +67,8 @@ from service.telemetry.metrics import Metrics
 
 VERSION = version("credit-ledger")
 DRAIN_SECONDS_MAX = 5.0
-READER_CONNECTIONS = 3
+READER_CONNECTIONS = 4
 """Connections of those who read the log behind the callers, so that no append waits for one."""
-GC_THRESHOLDS = (50_000, 20, 100)
 
 _log = logging.getLogger(__name__)
 
@@ -289,15 +288,3 @@ async def _drain(ledger: Ledger) -> None:
             await ledger.drain()
     except TimeoutError:
         _log.warning("some commands were still without an outcome; their callers can look it up by their keys")
-
-
-def tune_collector() -> None:
-    """Let the garbage collector look at what may be garbage only.
-
-    What was built so far lives as long as the process, so it is frozen: no collection walks it again. A command makes
-    thousands of short-lived objects that reference counting frees by itself; at the default threshold of 700 the
-    collector runs several times for each batch and finds nothing, and each full one walks the whole state cache.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)

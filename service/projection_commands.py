@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from service.builder import Builder
 from service.console import print_json, print_table, told
 from service.database import log_at_hand
-from service.process import run
+from service.process import run, tune_collector
 from service.projector import Projector
 from service.settings import Settings, load
 from service.store.log import Log
@@ -105,6 +105,7 @@ def _rebuild(names: Sequence[str], data: Path | None) -> None:
     differing: list[str] = []
 
     async def work() -> None:
+        tune_collector()
         async with log_at_hand(load(Settings), data, connections=CONNECTIONS) as (log, _):
             differing.extend(await rebuild(log, names))
 
