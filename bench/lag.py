@@ -1,10 +1,11 @@
 """How long after its recording an event is in the projections, while a service takes 5,000 commands a second.
 
-`python -m bench --only lag`. A service as `credit-ledger serve` runs it, with its projector and publisher, is sent pairs of
-reserve and consume over NATS from a process of its own; they arrive at an even pace, answered or not. Beside it this
-process asks PostgreSQL every 5 ms how far all projections that are read have come, over a connection of its own. The lag
+`python -m bench --only lag`. A service as `credit-ledger serve` runs it, with its publisher, is sent pairs of reserve and
+consume over NATS from a process of its own; they arrive at an even pace, answered or not. Once the service keeps the
+projections itself (`inside`), once `credit-ledger projections run` does in a process of its own (`apart`). Beside it this
+process asks PostgreSQL every 20 ms how far all projections that are read have come, over a connection of its own. The lag
 of an event is the time of the first answer that has it in every projection, less its `recorded_at`, which the writer takes
-before it decides: so it is never less than what is meant, and up to 5 ms more. All run on one machine, with one clock.
+before it decides: so it is never less than what is meant, and up to 20 ms more. All run on one machine, with one clock.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ COMMANDS_PER_SECOND = 5_000
 IN_FLIGHT = 1024
 WARM_UP_SECONDS = 3.0
 SECONDS = 15.0
-LOOK_SECONDS = 0.005
+LOOK_SECONDS = 0.02
 SETTLE_SECONDS_MAX = 30.0
 ACCOUNTS = 2_000
 TARGET_P99_MS = 200.0
@@ -41,9 +42,21 @@ Look = tuple[float, dict[int, int]]
 
 async def lag(*, quick: bool) -> dict[str, float]:
     """The figures, in ms."""
+    found: dict[str, float] = {}
+    for where in ("inside", "apart"):
+        figures = await of_projector(where, quick=quick)
+        found |= {f"lag.{where}.{name}": value for name, value in figures.items()}
+    return {**found, "lag.apart.p99_ms.target": TARGET_P99_MS}
+
+
+async def of_projector(where: str, *, quick: bool) -> dict[str, float]:
+    """The figures with a projector inside of the service or apart from it."""
     per_second, seconds, accounts = (500, 1.0, 200) if quick else (COMMANDS_PER_SECOND, SECONDS, ACCOUNTS)
     async with Stage(accounts) as stage:
+        stage.more_settings["LEDGER_PROJECTOR"] = where
         await stage.prepare({"service"}, 0)
+        if where == "apart":
+            await stage.start_projector("service")
         await until_quiet()
         connection = await asyncpg.connect(stage.url("service"))
         try:
@@ -60,13 +73,12 @@ async def lag(*, quick: bool) -> dict[str, float]:
             await connection.close()
     lags = lags_of(looks, [(row["partition"], row["position"], row["at"]) for row in rows])
     return {
-        "lag.commands.per_second": round(window.acknowledged / seconds, 1),
-        "lag.commands.p99_ms": round(window.p99_ms or 0.0, 2),
-        "lag.events": len(lags),
-        "lag.p50_ms": round(percentile(lags, 0.50), 1),
-        "lag.p99_ms": round(percentile(lags, 0.99), 1),
-        "lag.max_ms": round(lags[-1], 1),
-        "lag.p99_ms.target": TARGET_P99_MS,
+        "commands.per_second": round(window.acknowledged / seconds, 1),
+        "commands.p99_ms": round(window.p99_ms or 0.0, 2),
+        "events": len(lags),
+        "p50_ms": round(percentile(lags, 0.50), 1),
+        "p99_ms": round(percentile(lags, 0.99), 1),
+        "max_ms": round(lags[-1], 1),
     }
 
 
@@ -95,7 +107,7 @@ async def settled(stage: Stage, looks: list[Look]) -> None:
     """Waits until the projections have all that was written."""
     async with asyncio.timeout(SETTLE_SECONDS_MAX):
         events = await stage.logged_events("service")
-        while sum(looks[-1][1].values()) < events:
+        while sum(looks[-1][1].values()) < events:  # noqa: ASYNC110 -- nothing announces it
             await asyncio.sleep(LOOK_SECONDS)
 
 

@@ -56,9 +56,7 @@ async def projections(*, quick: bool) -> dict[str, float]:
 async def fill(stage: Stage, events: int) -> None:
     """Has a ledger in process write the log."""
     process = await stage.start_in_process(NAME)
-    load = Load(
-        run="fill", accounts=stage.accounts, in_flight=IN_FLIGHT, seconds=FILL_SECONDS_MAX, pairs=events // 2
-    )
+    load = Load(run="fill", accounts=stage.accounts, in_flight=IN_FLIGHT, seconds=FILL_SECONDS_MAX, pairs=events // 2)
     await process.run(InProcess(load, stage.url(NAME), stage.catalog, "mixed"))
 
 

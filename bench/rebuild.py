@@ -165,5 +165,5 @@ async def paced(stage: Stage, run: str, seconds: float) -> Window:
 async def caught_up(stage: Stage) -> None:
     """Waits until the service has projected the log that it found."""
     async with asyncio.timeout(CATCH_UP_SECONDS_MAX):
-        while await stage.projected_events(NAME) < await stage.logged_events(NAME):
+        while await stage.projected_events(NAME) < await stage.logged_events(NAME):  # noqa: ASYNC110 -- nothing announces it
             await asyncio.sleep(0.5)

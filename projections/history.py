@@ -14,9 +14,7 @@ from typing import get_args
 from events.facts import (
     Consumed,
     ConsumedKind,
-    Granted,
     GrantedKind,
-    PlanChanged,
     PlanChangedKind,
     Refunded,
     RefundedKind,
@@ -51,8 +49,7 @@ def terms(event: Event) -> list[str]:
     data, kind = event.data, f"kind/{event.kind}"
     found = [kind]
     if isinstance(data, Reserved):
-        for line in data.lines:
-            found.append(f"{kind}/{line.operation}")
+        found += [f"{kind}/{line.operation}" for line in data.lines]
         _add_work(found, data.reservation_id)
     elif isinstance(data, Consumed):
         if data.operation is not None:

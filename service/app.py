@@ -139,14 +139,9 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
         projector = Projector(readers)
         ledger.followers.append(lambda _partition, _position: projector.wake())
         alerting = Alerting(ledger, readers, receivers)
-        follower.start()
-        sweeper.start()
-        projector.start()
-        alerting.start()
-        stack.push_async_callback(follower.stop)
-        stack.push_async_callback(sweeper.stop)
-        stack.push_async_callback(projector.stop)
-        stack.push_async_callback(alerting.stop)
+        for worker in (follower, sweeper, *([projector] if settings.projector == "inside" else ()), alerting):
+            worker.start()
+            stack.push_async_callback(worker.stop)
         checks: dict[str, Check] = {"database": log.identity}
         if delivery is not None:
             checks["events"] = delivery.publisher.check

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from service.builder import Builder
 from service.console import print_json, print_table, told
 from service.database import log_at_hand
-from service.process import run, tune_collector
+from service.process import run, set_up_logging, tune_collector
 from service.projector import Projector
 from service.settings import Settings, load
 from service.store.log import Log
@@ -27,6 +27,8 @@ from service.store.projecting import Generation
 LINES_MAX = 4000
 LANES = 2
 SHARE = 0.25
+POLL_SECONDS = 0.01
+"""Nobody wakes a process of its own."""
 WAIT_SECONDS = 0.05
 CONNECTIONS = 4
 
@@ -77,6 +79,30 @@ def _row(each: Generation) -> tuple[str, ...]:
     state = "read" if each.is_current else "built"
     numbers = (str(each.position), str(each.head), str(each.head - each.position), f"{each.lag_seconds:.1f} s")
     return (each.name, str(each.generation), str(each.version), state, *numbers)
+
+
+@projections.command("run")
+@_DATA
+def run_command(data: Path | None) -> None:
+    """Keep projections behind the log until Ctrl-C: for ledgers so busy that a process of its own should do it.
+
+    The services are then started with LEDGER_PROJECTOR=apart. Several of these processes share the work.
+    """
+    set_up_logging()
+
+    async def work() -> None:
+        tune_collector()
+        async with log_at_hand(load(Settings), data, connections=CONNECTIONS) as (log, _):
+            projector = Projector(log, poll_seconds=POLL_SECONDS)
+            projector.start()
+            click.echo("projections are kept behind the log; Ctrl-C stops")
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await projector.stop()
+
+    with told():
+        run(work)
 
 
 @projections.command("rebuild")

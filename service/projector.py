@@ -25,7 +25,7 @@ from service.telemetry.metrics import Metrics
 
 POLL_SECONDS = 0.1
 GATHER_SECONDS = 0.05
-BATCH_LINES_MAX = 1000
+BATCH_LINES_MAX = 2000
 HEARTBEAT_SECONDS = 5.0
 SWITCH_SECONDS = 1.0
 OUTAGE_SECONDS_MAX = 10.0
@@ -53,6 +53,7 @@ class Projector:
         self._woken = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._next_heartbeat = 0.0
+        self._registering = asyncio.Lock()
         self._is_registered = False
 
     def wake(self) -> None:
@@ -142,9 +143,10 @@ class Projector:
                 await asyncio.sleep(1.0)
 
     async def _registered(self) -> None:
-        if not self._is_registered:
-            await self.store.register()
-            self._is_registered = True
+        async with self._registering:
+            if not self._is_registered:
+                await self.store.register()
+                self._is_registered = True
 
     async def _read(self) -> None:
         """One round of reading, and the pause behind it."""

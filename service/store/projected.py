@@ -172,7 +172,7 @@ async def _apply_finance(connection: Connection, batches: Sequence[Batch]) -> No
 
 
 async def _apply_holds(connection: Connection, batches: Sequence[Batch]) -> None:
-    known = await _reservations(connection, batches)
+    known = await reservations(connection, [(batch.partition, batch.events) for batch in batches])
     folded = [((batch.partition, batch.generation), holds.fold(batch.events, known)) for batch in batches]
     for name, rows in (
         ("apply_made", [[*place, *key, *row] for place, fold in folded for key, row in sorted(fold.made.items())]),
@@ -203,14 +203,14 @@ async def _apply_holds(connection: Connection, batches: Sequence[Batch]) -> None
         await _put(connection, HOLDS[name], rows)
 
 
-async def _reservations(connection: Connection, batches: Sequence[Batch]) -> holds.Sources:
-    """Return the events that made the holds that must be known: from these batches, else from the log."""
+async def reservations(connection: Connection, batches: Sequence[tuple[int, Sequence[Event]]]) -> holds.Sources:
+    """Return the events that made the holds that must be known to fold events of partitions: from these, else the log."""
     found: dict[holds.Id, ReservedEvent] = {}
     missing: dict[tuple[int, str, str], None] = {}
-    for batch in batches:
-        wanted = holds.needed(batch.events)
-        _keep_reserved(batch.events, wanted, found)
-        missing.update({(batch.partition, *key): None for key in wanted if key not in found})
+    for partition, events in batches:
+        wanted = holds.needed(events)
+        _keep_reserved(events, wanted, found)
+        missing.update({(partition, *key): None for key in wanted if key not in found})
     if missing:
         made: list[tuple[int, str, datetime]] = []
         for row in await connection.fetch(_SQL["work"], *zip(*missing, strict=True)):

@@ -26,7 +26,8 @@ _SQL = statements("raising.sql")
 ALERTS = statements("alerts.sql", "projections")
 TIMERS_AT_ONCE_MAX = 200
 
-_encode = msgspec.json.Encoder(order="sorted").encode
+encode = msgspec.json.Encoder(order="sorted").encode
+"""Makes the text of what is known of an account, and of an alert."""
 _watched = msgspec.json.Decoder(Watched)
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ async def apply(connection: Connection, batches: Batches) -> None:
         (*place, account, text)
         for place, accounts in known.items()
         for account, watched in accounts.items()
-        if (text := _encode(watched).decode()) != stored.get((*place, account))
+        if (text := encode(watched).decode()) != stored.get((*place, account))
     ]
     if rows:  # most events cross nothing, and leave the row as it is
         await connection.execute(ALERTS["apply"], *columns(rows))
@@ -120,7 +121,7 @@ async def _put(connection: Connection, raised: Sequence[tuple[int, Raised]]) -> 
     rows = [
         (
             *(each.id, partition, each.position, each.alert.kind, each.alert.account),
-            *(moment(each.alert.raised_at), _encode(each.alert)),
+            *(moment(each.alert.raised_at), encode(each.alert)),
         )
         for partition, each in raised
     ]

@@ -48,7 +48,9 @@ class Replacing:
                     return "not_yet"
                 current: int = row["generation"]
                 may_differ: bool = row["version"] != row["other_version"]
-                outcome = "other_version" if may_differ else await _compared(connection, name, current, generation, rest)
+                outcome = (
+                    "other_version" if may_differ else await _compared(connection, name, current, generation, rest)
+                )
             if outcome == "not_yet":
                 return outcome
             async with connection.transaction():
