@@ -9,7 +9,7 @@ A whole run writes `bench/results.json`, and from it docs/performance.svg and it
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -32,7 +32,7 @@ from bench.stage import Stage
 from service.benching.figures import Figures
 from service.benching.pump import BenchError
 
-PROBES: dict[str, Callable[..., Awaitable[Figures]]] = {
+PROBES: dict[str, Callable[..., Coroutine[None, None, dict[str, float]]]] = {
     "publisher": publisher,
     "fairness": fairness,
     "projections": projections,

@@ -149,15 +149,12 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
 
         def server(port: int) -> HttpServer:
             metrics = Metrics()
-            sweeper.measure(metrics)
-            gateway.measure(metrics)
+            for each in (sweeper, gateway, auditor, projector, alerting):
+                each.measure(metrics)
             if delivery is not None:
                 delivery.measure(metrics)
-            auditor.measure(metrics)
             if checkpointer is not None:
                 checkpointer.measure(metrics)
-            projector.measure(metrics)
-            alerting.measure(metrics)
             return HttpServer(
                 gateway=gateway,
                 feed=feed,

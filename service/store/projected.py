@@ -147,14 +147,17 @@ def _keep_consumed(
 async def origins(connection: Connection, batches: Sequence[Batch]) -> list[finance.Origins]:
     """Return for each batch the origin of the grants that it speaks of, as far as its generation knows them."""
     wanted = {
-        (batch.partition, batch.generation, *key): None for batch in batches for key in finance.needed(batch.events)
+        (batch.partition, batch.generation, account, grant_id): None
+        for batch in batches
+        for account, grant_id in finance.needed(batch.events)
     }
     found: dict[tuple[int, int], finance.Origins] = {(batch.partition, batch.generation): {} for batch in batches}
     if wanted:
-        keys = list(wanted)
-        for number, kind, basis in await connection.fetch(FINANCE["grants"], *columns(keys)):
+        keys: list[tuple[int, int, str, str]] = list(wanted)
+        for row in await connection.fetch(FINANCE["grants"], *columns(keys)):
+            number: int = row["number"]
             partition, generation, account, grant_id = keys[number - 1]
-            found[partition, generation][account, grant_id] = finance.Origin(kind, basis)
+            found[partition, generation][account, grant_id] = finance.Origin(row["kind"], row["basis"])
     return [found[batch.partition, batch.generation] for batch in batches]
 
 

@@ -82,8 +82,10 @@ async def _known(
         (partition, generation, event.account): None for partition, generation, events in batches for event in events
     }
     if wanted:
-        keys = list(wanted)
-        for number, state in await connection.fetch(ALERTS["known"], *columns(keys)):
+        keys: list[tuple[int, int, str]] = list(wanted)
+        for row in await connection.fetch(ALERTS["known"], *columns(keys)):
+            number: int = row["number"]
+            state: str = row["state"]
             partition, generation, account = keys[number - 1]
             found[partition, generation][account] = _watched.decode(state)
             stored[partition, generation, account] = state
