@@ -18,6 +18,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Protocol
 
 from events.catalog import Catalog
 from service.access import Access
@@ -139,7 +140,7 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
         projector = Projector(readers)
         ledger.followers.append(lambda _partition, _position: projector.wake())
         alerting = Alerting(ledger, readers, receivers)
-        for worker in (follower, sweeper, *([projector] if settings.projector == "inside" else ()), alerting):
+        for worker in (follower, sweeper, *_inside(settings, projector), alerting):
             worker.start()
             stack.push_async_callback(worker.stop)
         checks: dict[str, Check] = {"database": log.identity}
@@ -148,13 +149,7 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
             alarms["checkpoints"] = lambda: delivery.checkpoints.alarm if delivery.checkpoints else None
 
         def server(port: int) -> HttpServer:
-            metrics = Metrics()
-            for each in (sweeper, gateway, auditor, projector, alerting):
-                each.measure(metrics)
-            if delivery is not None:
-                delivery.measure(metrics)
-            if checkpointer is not None:
-                checkpointer.measure(metrics)
+            metrics = _metrics(sweeper, gateway, delivery, auditor, checkpointer, projector, alerting)
             return HttpServer(
                 gateway=gateway,
                 feed=feed,
@@ -185,6 +180,26 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
             delivery.start()
         tune_collector()
         yield Running(settings, catalog, gateway, http, bus, delivery)
+
+
+class _Measured(Protocol):
+    """What has figures of its own."""
+
+    def measure(self, metrics: Metrics) -> None: ...
+
+
+def _metrics(*measured: _Measured | None) -> Metrics:
+    """Return the metrics of all there is."""
+    metrics = Metrics()
+    for each in measured:
+        if each is not None:
+            each.measure(metrics)
+    return metrics
+
+
+def _inside(settings: Settings, projector: Projector) -> Sequence[Projector]:
+    """Return the projector where it works in this process."""
+    return [projector] if settings.projector == "inside" else []
 
 
 def _delivery(settings: Settings, ledger: Ledger, gateway: Gateway, access: Access) -> Delivery | None:
