@@ -24,6 +24,8 @@ _log = logging.getLogger(__name__)
 
 LINES_MAX = 500
 """Of one partition in one transaction; in a process that serves, which must not be kept busy for long."""
+BESIDE_LINES_MAX = 1000
+"""The same while others write, whoever builds: they wait for a long transaction's share of the processors and the disk."""
 SHARE = 0.2
 """Of the time that is worked while others write."""
 
@@ -95,7 +97,8 @@ class Builder:
         lines = 0
         pace = self._pace()
         for partition in partitions:
-            advanced = await self.store.advance([partition], self._lines_max, far=True)
+            lines_max = min(self._lines_max, BESIDE_LINES_MAX) if self._are_others_at_work else self._lines_max
+            advanced = await self.store.advance([partition], lines_max, far=True)
             self.gaps.update(advanced.gaps)
             lines += advanced.lines
             await pace.rest()

@@ -26,7 +26,7 @@ from service.store.projecting import Generation
 
 LINES_MAX = 4000
 LANES = 2
-SHARE = 0.25
+SHARE = 0.15
 POLL_SECONDS = 0.01
 """Nobody wakes a process of its own."""
 WAIT_SECONDS = 0.05
