@@ -1,6 +1,6 @@
 """`python -m bench`: the whole run, its progress bar, its figures.
 
-`--only publisher` and `--only fairness` are runs of their own, with figures that no round of a case can give.
+`--only publisher`, `fairness`, `projections`, `lag` and `rebuild` are runs of their own, with figures that no round of a case can give.
 
 A whole run writes `bench/results.json`, and from it docs/performance.svg and its part of docs/performance.md; a run with
 `--long` does so with `bench/results_long.json`. A quick or partial run leaves all of that alone and writes only where
@@ -9,6 +9,7 @@ A whole run writes `bench/results.json`, and from it docs/performance.svg and it
 
 import asyncio
 import sys
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -21,14 +22,23 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from bench import growth, page, slow_disk
 from bench.cases import COPY_ROWS, COPY_ROWS_QUICK, Case, all_cases, chosen
 from bench.fairness import fairness
+from bench.lag import lag
+from bench.projections import projections
 from bench.publisher import publisher
+from bench.rebuild import rebuild
 from bench.report import TABLE_COLUMNS, figures, head, print_other, print_table, print_targets, write_json
 from bench.rounds import FULL, QUICK, Plan, Record, run_rounds
 from bench.stage import Stage
 from service.benching.figures import Figures
 from service.benching.pump import BenchError
 
-PROBES = {"publisher": publisher, "fairness": fairness}
+PROBES: dict[str, Callable[..., Coroutine[None, None, dict[str, float]]]] = {
+    "publisher": publisher,
+    "fairness": fairness,
+    "projections": projections,
+    "lag": lag,
+    "rebuild": rebuild,
+}
 
 
 @click.command(help="Measures the ledger beside its baselines; durable commits, interleaved rounds, medians.")
@@ -38,6 +48,7 @@ PROBES = {"publisher": publisher, "fairness": fairness}
 @click.option("--seconds", type=click.FloatRange(0.1, 60), help="How long a window is open.  [default: 1.2]")
 @click.option("--long", "is_long", is_flag=True, help="Only the growth, to 10,000,000 events and 1,000,000 accounts.")
 @click.option("--list", "only_list", is_flag=True, help="Print the names of the cases.")
+@click.option("--events", type=click.IntRange(1_000), help="How long a log `--only rebuild` builds from.")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Where the figures go as JSON.")
 def main(
     *,
@@ -47,11 +58,12 @@ def main(
     seconds: float | None,
     is_long: bool,
     only_list: bool,
+    events: int | None,
     output: Path | None,
 ) -> None:
     """Runs what was asked for; ends with 1 when an answer was wrong."""
     if only and set(only) <= PROBES.keys():
-        probe(only, quick=quick, output=output)
+        probe(only, quick=quick, events=events, output=output)
         return
     cases = [] if is_long else chosen(all_cases(quick=quick), only)
     grows = is_long or not only or growth.NAME.startswith(only)
@@ -71,12 +83,13 @@ def main(
         page.write_page()
 
 
-def probe(names: tuple[str, ...], *, quick: bool, output: Path | None) -> None:
+def probe(names: tuple[str, ...], *, quick: bool, events: int | None, output: Path | None) -> None:
     """Runs probes, each on servers of its own, and tells their figures."""
     found: Figures = {}
     for name in names:
         try:
-            found |= uvloop.run(PROBES[name](quick=quick))
+            more = {} if name != "rebuild" else {"events": events}
+            found |= uvloop.run(PROBES[name](quick=quick, **more))
         except BenchError as error:
             click.echo(f"The bench failed: {name}: {error}", err=True)
             sys.exit(1)

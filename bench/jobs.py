@@ -13,7 +13,7 @@ import msgspec
 from service.benching.pump import OpenPump, Pump, Request, Window
 from service.benching.requests import Draw, Shape, draws
 
-InProcessShape = Literal["pairs", "opening", "opening_more", "holds"]
+InProcessShape = Literal["pairs", "mixed", "opening", "opening_more", "holds"]
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ The commands are built inside the window, when a lane takes them, because a call
 the edge of a service computes for each command (its fingerprint) belongs to what a command costs.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 from bench.jobs import InProcess
@@ -23,7 +23,7 @@ async def in_process(job: InProcess, target: Target) -> Window:
     pairs = (
         (target.opening(account, load.run) for account in account_names(load.accounts))
         if job.shape == "opening"
-        else (target.pair(account, id_) for account, id_ in load.draw())
+        else (pair_of(job, target)(account, id_) for account, id_ in load.draw())
     )
     return await run_lanes(load.pump(pairs), [target.submit] * load.in_flight)
 
@@ -46,7 +46,12 @@ def commands_of(job: InProcess, target: Target) -> Iterator[object]:
             yield target.pair(account, id_)[0]
     else:
         for account, id_ in load.draw():
-            yield from target.pair(account, id_)
+            yield from pair_of(job, target)(account, id_)
+
+
+def pair_of(job: InProcess, target: Target) -> Callable[[str, str], tuple[object, object]]:
+    """What makes the job's pairs."""
+    return target.mixed if job.shape == "mixed" else target.pair
 
 
 def by_two(all_batches: Iterable[Batch]) -> Iterator[tuple[Batch, Batch]]:

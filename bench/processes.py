@@ -158,6 +158,22 @@ async def start_service(settings: dict[str, str], directory: str, port: int) -> 
     return process
 
 
+async def start_projector(settings: dict[str, str], directory: str) -> Process:
+    """Starts `credit-ledger projections run` and waits until it says that it is at work.
+
+    Raises:
+        BenchError: it ended.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *(ledger_program(), "projections", "run"), cwd=directory, env=ledger_environment(settings), stdout=PIPE
+    )
+    assert process.stdout is not None  # noqa: S101 -- asked for at the start
+    async with asyncio.timeout(START_SECONDS_MAX):
+        if not await process.stdout.readline():
+            raise BenchError("credit-ledger projections run did not start")
+    return process
+
+
 def tail(log: Path) -> str:
     """The end of what a process printed."""
     return log.read_text(errors="replace")[-2000:]

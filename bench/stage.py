@@ -21,7 +21,14 @@ import orjson
 from bench import slow_disk
 from bench.jobs import Http, InProcess, Load
 from bench.load_sql import create_copies, create_tables
-from bench.processes import LoadProcess, run_ledger_command, start_responder, start_service, stop_process
+from bench.processes import (
+    LoadProcess,
+    run_ledger_command,
+    start_projector,
+    start_responder,
+    start_service,
+    stop_process,
+)
 from service.benching.pump import BenchError
 from service.embedded import EmbeddedPostgres, EmbeddedServers
 
@@ -32,6 +39,11 @@ OPENING_IN_FLIGHT = 64
 SAMPLE_IN_FLIGHT = 512
 SAMPLE_SECONDS_MAX = 60.0
 COMMAND_TIMEOUT_SECONDS = 30.0
+PROJECTED = """
+select coalesce(min(reached), 0)::bigint from (
+    select sum(k.position) as reached from projections.current c
+    join projections.checkpoints k on k.name = c.name and k.generation = c.generation group by c.name
+) each"""
 DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
 
 
@@ -44,6 +56,8 @@ class Stage:
         self.directory = ""
         self.versions: dict[str, str] = {}
         self.wire: LoadProcess
+        self.more_settings: dict[str, str] = {}
+        """Settings of the service beside those that every case has."""
         self.http_port = 0
         self.empty_http_port = 0
         self.nats_port = 0
@@ -100,6 +114,10 @@ class Stage:
     async def logged_events(self, database: str) -> int:
         """How many events the heads of the log say there are; positions have no gaps."""
         return await self._number(database, "select coalesce(sum(position), 0)::bigint from ledger.heads")
+
+    async def projected_events(self, database: str) -> int:
+        """How many events every projection that is read has."""
+        return await self._number(database, PROJECTED)
 
     async def stored_events(self, database: str) -> int:
         """How many events the log really has, counted one by one."""
@@ -171,6 +189,10 @@ class Stage:
         window = await self.wire.run(Http(self._opening(), self.http_port, "open_by_plan", 201))
         self._check_opened(window.acknowledged)
 
+    async def start_projector(self, database: str) -> None:
+        """Starts `credit-ledger projections run` on one of the run's databases."""
+        self._stop_later(await start_projector(self.settings_of(database), self.directory))
+
     def _opening(self) -> Load:
         return Load(
             run="opening",
@@ -199,6 +221,7 @@ class Stage:
             "LEDGER_HTTP_HOST": "127.0.0.1",
             "LEDGER_HTTP_PORT": str(self.http_port),
             "LEDGER_AUTH": "off",
+            **self.more_settings,
         }
 
     async def _database(self, name: str) -> str:

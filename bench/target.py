@@ -7,13 +7,13 @@ from typing import Protocol, cast
 import orjson
 
 from events.catalog import parse_catalog
-from events.commands import ChangePlan, Command, Consume, Grant, Reserve
+from events.commands import ChangePlan, Command, Consume, ConsumeDirect, Grant, Refund, Release, Reserve
 from events.errors import Refusal
 from events.recorded import Actor
-from service.app import tune_collector
 from service.benching.pump import BenchError
 from service.ledger import Ledger
 from service.outages import Outage
+from service.process import tune_collector
 from service.requests import Request, fingerprint
 from service.store.log import Log
 
@@ -30,6 +30,10 @@ class Target(Protocol):
 
     def pair(self, account: str, id_: str) -> tuple[object, object]:
         """A reserve by operation with `id_` as the reservation's id, and the consume of all that it holds."""
+        ...
+
+    def mixed(self, account: str, id_: str) -> tuple[object, object]:
+        """By the number at the end of `id_`: such a pair, a direct consume and its refund, or a reserve and its release."""
         ...
 
     async def submit(self, command: object) -> None:
@@ -75,6 +79,21 @@ class InProcess:
         return (
             _request(Reserve, f"{id_}-reserve", account=account, operation="render", reservation_id=id_),
             _request(Consume, f"{id_}-consume", account=account, reservation_id=id_),
+        )
+
+    def mixed(self, account: str, id_: str) -> tuple[Request, Request]:
+        """See Target."""
+        turn = int(id_.rpartition("-")[2]) % 4
+        if turn < 2:
+            return self.pair(account, id_)
+        if turn == 2:
+            return (
+                _request(ConsumeDirect, f"{id_}-consume", account=account, operation="render", consumption_id=id_),
+                _request(Refund, f"{id_}-refund", account=account, consumption_id=id_),
+            )
+        return (
+            self.pair(account, id_)[0],
+            _request(Release, f"{id_}-release", account=account, reservation_id=id_),
         )
 
     async def submit(self, command: object) -> None:

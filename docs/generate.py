@@ -186,6 +186,7 @@ SETTINGS = {
     "subject_prefix": "the first token of every NATS subject",
     "partitions": "fixed when the ledger is created; another number is refused",
     "signing_key_file": "the key that signs checkpoints, see [Verify the log](../how-to/verify-the-log.md); without it none are made",
+    "projector": "`inside`: the service keeps projections itself; `apart`: `credit-ledger projections run` does",
     "checkpoint_dir": "a directory to which every checkpoint is added, best on another machine's disk",
     "webhooks": "who is sent alerts, a TOML file; see [Receive alerts](../how-to/receive-alerts.md)",
 }

@@ -118,16 +118,17 @@ def fold(known: dict[str, Watched], events: Sequence[Event], following: Event | 
     folded = Folded([], [])
     behind = [*events[1:], following] if events else []
     for event, after in zip(events, behind, strict=True):
-        watched = known.setdefault(event.account, Watched())
+        watched = known.get(event.account)
+        if watched is None:
+            watched = known[event.account] = Watched()
         _carry(watched, event)
         timer = _timer(event)
         if timer is not None:
             folded.timers.append((event.position, timer))
-        if after is None or not is_one_move(event, after):
-            folded.raised.extend(
-                Raised(f"{event.id}:{alert.kind}:{alert.unit or alert.capacity}", event.position, alert)
-                for alert in _judged(watched, event)
-            )
+        if after is None or event.account != after.account or not is_one_move(event, after):
+            for alert in _judged(watched, event):
+                id_ = f"{event.id}:{alert.kind}:{alert.unit or alert.capacity}"
+                folded.raised.append(Raised(id_, event.position, alert))
     return folded
 
 
@@ -186,6 +187,8 @@ def _judged(watched: Watched, event: Event) -> Iterable[Alert]:
     """Yield what is to be told of an account after a command."""
     for unit in event.balance:
         yield from _judged_unit(watched, unit, event)
+    if not watched.limits and not watched.reached:
+        return
     for name in sorted({*watched.limits, *watched.reached}):
         used, limit = watched.used.get(name, 0), watched.limits.get(name)
         is_reached = limit is not None and 0 < used >= limit

@@ -1,13 +1,17 @@
 -- name: known
--- What generations know of accounts.
-select k.partition, k.generation, k.account, a.state
-from unnest($1::integer[], $2::integer[], $3::text[]) as k (partition, generation, account)
+-- What generations know of accounts, each by its number among those that were asked for.
+select k.number, a.state
+from unnest(string_to_array($2, $1)::integer[], string_to_array($3, $1)::integer[], string_to_array($4, $1))
+    with ordinality as k (partition, generation, account, number)
 join projections.alerts a on a.partition = k.partition and a.generation = k.generation and a.account = k.account
 
 -- name: apply
 insert into projections.alerts as t (partition, generation, account, state)
 select partition, generation, account, state
-from unnest($1::integer[], $2::integer[], $3::text[], $4::text[]) as u (partition, generation, account, state)
+from unnest(
+    string_to_array($2, $1)::integer[], string_to_array($3, $1)::integer[], string_to_array($4, $1),
+    string_to_array($5, $1)
+) as u (partition, generation, account, state)
 on conflict (partition, generation, account) do update set state = excluded.state
 
 -- name: digest

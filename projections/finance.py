@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from events.facts import Allocation, Consumed, Granted, Refunded
+from events.facts import Allocation, Consumed, Granted, PlanChanged, Refunded, Reserved
 from events.recorded import Event
 from projections.usage import hour_of
 
@@ -68,7 +68,7 @@ class Movements(NamedTuple):
         return self.granted - self.consumed + self.refunded - self.expired - self.revoked
 
 
-NOTHING = Movements()
+_GRANTED, _CONSUMED, _REFUNDED, _EXPIRED, _REVOKED, _UNFUNDED = range(len(Movements._fields))
 OF_DEBT = Origin(DEBT, "")
 Origins = dict[tuple[str, str], Origin]
 """The origin of grants by account and id."""
@@ -85,18 +85,19 @@ def needed(events: Iterable[Event]) -> dict[tuple[str, str], None]:
     """Return the grants that events speak of, by account and id, each once."""
     found: dict[tuple[str, str], None] = {}
     for event in events:
-        data = event.data
-        entries: list[Allocation] = []
-        if isinstance(data, Granted | Consumed | Refunded):
-            entries = [*data.allocation]
-        if isinstance(data, Granted | Refunded):
-            entries += [*data.repaid, *_reclaimed(data)]
-        for entry in entries:
-            found[event.account, entry.grant_id] = None
+        data, account = event.data, event.account
+        if isinstance(data, Reserved | PlanChanged):
+            continue
+        for entry in data.allocation:
+            found[account, entry.grant_id] = None
+        if isinstance(data, Consumed):
+            continue
+        for entry in (*data.repaid, *_reclaimed(data)):
+            found[account, entry.grant_id] = None
         if isinstance(data, Granted):
             for grant_id in (data.grant_id, data.source_grant_id):
                 if grant_id is not None:
-                    found[event.account, grant_id] = None
+                    found[account, grant_id] = None
     return found
 
 
@@ -105,7 +106,7 @@ def fold(events: Iterable[Event], known: Mapping[tuple[str, str], Origin]) -> Fo
     tally = _Tally(dict(known))
     for event in events:
         tally.enter(event)
-    return Fold(tally.rows, tally.made)
+    return Fold({key: Movements(*sums) for key, sums in tally.sums.items()}, tally.made)
 
 
 def _reclaimed(data: Granted | Refunded) -> list[Allocation]:
@@ -121,7 +122,7 @@ class _Tally:
     """The rows in the making."""
 
     def __init__(self, origins: Origins) -> None:
-        self.rows: dict[Key, Movements] = {}
+        self.sums: dict[Key, list[int]] = {}
         self.made: Origins = {}
         self._origins = origins
         self._account = ""
@@ -141,23 +142,24 @@ class _Tally:
                 self._granted(event.kind, data)
             case Consumed():
                 for entry in data.allocation:
-                    self._move(entry.grant_id, Movements(consumed=entry.amount))
-                self._debt(Movements(consumed=data.debt_added, unfunded=data.unfunded))
+                    self._move(entry.grant_id, _CONSUMED, entry.amount)
+                self._debt(_CONSUMED, data.debt_added)
+                self._debt(_UNFUNDED, data.unfunded)
             case Refunded():
                 self._refunded(event.kind, data)
 
     def _granted(self, kind: str, data: Granted) -> None:
         if data.grant_id is None:  # an adjustment that takes
             self._give(data.allocation)
-            self._debt(Movements(granted=-data.debt_added))
+            self._debt(_GRANTED, -data.debt_added)
         elif kind == "expired":
-            self._move(data.grant_id, Movements(expired=-data.amount))
+            self._move(data.grant_id, _EXPIRED, -data.amount)
         elif kind == "revoked":
-            self._move(data.grant_id, Movements(revoked=-data.amount))
+            self._move(data.grant_id, _REVOKED, -data.amount)
         elif kind != "activated":
             self._give(data.allocation)  # what is rolled over
             self._make(kind, data, data.grant_id)
-            self._move(data.grant_id, Movements(granted=data.amount))
+            self._move(data.grant_id, _GRANTED, data.amount)
         self._repaid(data.repaid)
 
     def _make(self, kind: str, data: Granted, grant_id: str) -> None:
@@ -174,35 +176,38 @@ class _Tally:
     def _refunded(self, kind: str, data: Refunded) -> None:
         if kind in {"consumption", "usage_reset"}:
             for entry in data.allocation:
-                self._move(entry.grant_id, Movements(refunded=entry.amount))
-            self._debt(Movements(refunded=data.debt_refunded, unfunded=-max(0, data.usage - data.amount)))
+                self._move(entry.grant_id, _REFUNDED, entry.amount)
+            self._debt(_REFUNDED, data.debt_refunded)
+            self._debt(_UNFUNDED, -max(0, data.usage - data.amount))
         for entry in _reclaimed(data):
-            self._move(entry.grant_id, Movements(revoked=entry.amount))
+            self._move(entry.grant_id, _REVOKED, entry.amount)
         self._repaid(data.repaid)
 
     def _give(self, entries: Iterable[Allocation]) -> None:
         for entry in entries:
-            self._move(entry.grant_id, Movements(granted=-entry.amount))
+            self._move(entry.grant_id, _GRANTED, -entry.amount)
 
     def _repaid(self, entries: Iterable[Allocation]) -> None:
         for entry in entries:
-            self._move(entry.grant_id, Movements(consumed=entry.amount))
-            self._debt(Movements(consumed=-entry.amount))
+            self._move(entry.grant_id, _CONSUMED, entry.amount)
+            self._debt(_CONSUMED, -entry.amount)
 
-    def _move(self, grant_id: str, movements: Movements) -> None:
+    def _move(self, grant_id: str, column: int, amount: int) -> None:
         origin = self._origins.get((self._account, grant_id))
         if origin is None:
             raise LookupError(f"account {self._account}: an event speaks of grant {grant_id}, which was never made")
-        self._add(origin, movements)
+        self._add(origin, column, amount)
 
-    def _debt(self, movements: Movements) -> None:
-        if movements != NOTHING:
-            self._add(OF_DEBT, movements)
+    def _debt(self, column: int, amount: int) -> None:
+        if amount:
+            self._add(OF_DEBT, column, amount)
 
-    def _add(self, origin: Origin, movements: Movements) -> None:
-        key = Key(self._at, self._late, self._unit, *origin)
-        before = self.rows.get(key)
-        self.rows[key] = movements if before is None else before.plus(movements)
+    def _add(self, origin: Origin, column: int, amount: int) -> None:
+        key = Key(self._at, self._late, self._unit, origin.kind, origin.basis)
+        sums = self.sums.get(key)
+        if sums is None:
+            sums = self.sums[key] = [0] * len(Movements._fields)
+        sums[column] += amount
 
 
 def basis_view(basis: str) -> dict[str, object] | None:

@@ -1,10 +1,13 @@
 -- name: apply
 insert into projections.finance as t
     (partition, generation, at, late, unit, kind, basis, granted, consumed, refunded, expired, revoked, unfunded)
-select partition, generation, at, late, unit, kind, basis, granted, consumed, refunded, expired, revoked, unfunded
+select partition, generation, at, late, unit, kind, coalesce(basis, ''),
+       granted, consumed, refunded, expired, revoked, unfunded
 from unnest(
-    $1::integer[], $2::integer[], $3::text[], $4::boolean[], $5::text[], $6::text[], $7::text[],
-    $8::numeric[], $9::numeric[], $10::numeric[], $11::numeric[], $12::numeric[], $13::numeric[]
+    string_to_array($2, $1)::integer[], string_to_array($3, $1)::integer[], string_to_array($4, $1),
+    string_to_array($5, $1)::boolean[], string_to_array($6, $1), string_to_array($7, $1), string_to_array($8, $1),
+    string_to_array($9, $1)::numeric[], string_to_array($10, $1)::numeric[], string_to_array($11, $1)::numeric[],
+    string_to_array($12, $1)::numeric[], string_to_array($13, $1)::numeric[], string_to_array($14, $1)::numeric[]
 ) as u (partition, generation, at, late, unit, kind, basis, granted, consumed, refunded, expired, revoked, unfunded)
 on conflict (partition, generation, at, late, unit, kind, basis) do update
 set granted = t.granted + excluded.granted,
@@ -15,9 +18,12 @@ set granted = t.granted + excluded.granted,
     unfunded = t.unfunded + excluded.unfunded
 
 -- name: grants
--- The origin of some grants.
-select g.partition, g.generation, g.account, g.grant_id, g.kind, g.basis
-from unnest($1::integer[], $2::integer[], $3::text[], $4::text[]) as k (partition, generation, account, grant_id)
+-- The origin of some grants, by their number among those that were asked for.
+select k.number, g.kind, g.basis
+from unnest(
+    string_to_array($2, $1)::integer[], string_to_array($3, $1)::integer[], string_to_array($4, $1),
+    string_to_array($5, $1)
+) with ordinality as k (partition, generation, account, grant_id, number)
 join projections.finance_grants g
   on g.partition = k.partition and g.generation = k.generation and g.account = k.account and g.grant_id = k.grant_id
 

@@ -9,14 +9,12 @@ is looked at in the log itself, by the same function.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, get_args
+from typing import get_args
 
 from events.facts import (
     Consumed,
     ConsumedKind,
-    Granted,
     GrantedKind,
-    PlanChanged,
     PlanChangedKind,
     Refunded,
     RefundedKind,
@@ -42,45 +40,47 @@ ADMIN = "admin"
 """The term of what an admin did."""
 
 
-class Row(NamedTuple):
-    """That an event of an account has a term."""
-
-    account: str
-    term: str
-    position: int
+Row = tuple[str, str, int]
+"""That an event of an account has a term: the account, the term, and the event's position."""
 
 
 def terms(event: Event) -> list[str]:
     """Return everything that may be asked for of an event, each term once."""
-    data = event.data
-    found = [f"kind/{event.kind}"]
-    found.extend(f"kind/{event.kind}/{operation}" for operation in _operations(data))
-    for name in ("reservation_id", "consumption_id"):
-        work_id: str | None = getattr(data, name, None)
-        if work_id is not None:
-            found.append(f"work/{work_id}")
-            base, _, number = work_id.rpartition(":")
-            if base and number.isascii() and number.isdigit():  # the consumption of a partial step
-                found.append(f"work/{base}")
-    reference: str | None = getattr(data, "reference", None)
-    if reference is not None:
-        found.append(f"reference/{reference}")
+    data, kind = event.data, f"kind/{event.kind}"
+    found = [kind]
+    if isinstance(data, Reserved):
+        found += [f"{kind}/{line.operation}" for line in data.lines]
+        _add_work(found, data.reservation_id)
+    elif isinstance(data, Consumed):
+        if data.operation is not None:
+            found.append(f"{kind}/{data.operation}")
+        else:
+            found += [f"{kind}/{line.operation}" for line in data.lines if line.operation is not None]
+        _add_work(found, data.reservation_id)
+        _add_work(found, data.consumption_id)
+    elif isinstance(data, Refunded):
+        _add_work(found, data.reservation_id)
+        _add_work(found, data.consumption_id)
+    if data.reference is not None:
+        found.append(f"reference/{data.reference}")
     if action_of(event) is not None:
         found.append(ADMIN)
     return list(dict.fromkeys(found))
 
 
-def _operations(data: Granted | Reserved | Consumed | Refunded | PlanChanged) -> Iterable[str]:
-    if isinstance(data, Consumed) and data.operation is not None:
-        return (data.operation,)
-    if isinstance(data, Reserved | Consumed):
-        return dict.fromkeys(line.operation for line in data.lines if line.operation is not None)
-    return ()
+def _add_work(found: list[str], work_id: str | None) -> None:
+    if work_id is None:
+        return
+    found.append(f"work/{work_id}")
+    if ":" in work_id:
+        base, _, number = work_id.rpartition(":")
+        if base and number.isascii() and number.isdigit():  # the consumption of a partial step
+            found.append(f"work/{base}")
 
 
 def fold(events: Iterable[Event]) -> list[Row]:
     """Return the rows that events add."""
-    return [Row(event.account, term, event.position) for event in events for term in terms(event)]
+    return [(event.account, term, event.position) for event in events for term in terms(event)]
 
 
 class Filters:

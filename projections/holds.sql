@@ -1,18 +1,22 @@
 -- name: apply_made
 insert into projections.holds_made as t (partition, generation, hour, unit, operation, actor, holds, amount)
-select partition, generation, hour, unit, operation, actor, holds, amount
-from unnest($1::integer[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::text[], $7::numeric[], $8::numeric[])
-    as u (partition, generation, hour, unit, operation, actor, holds, amount)
+select partition, generation, hour, unit, coalesce(operation, ''), actor, holds, amount
+from unnest(
+    string_to_array($2, $1)::integer[], string_to_array($3, $1)::integer[], string_to_array($4, $1),
+    string_to_array($5, $1), string_to_array($6, $1), string_to_array($7, $1),
+    string_to_array($8, $1)::numeric[], string_to_array($9, $1)::numeric[]
+) as u (partition, generation, hour, unit, operation, actor, holds, amount)
 on conflict (partition, generation, hour, unit, operation, actor) do update
 set holds = t.holds + excluded.holds, amount = t.amount + excluded.amount
 
 -- name: apply_settled
 insert into projections.holds_settled as t
     (partition, generation, hour, unit, operation, percent, holds, reserved, actual)
-select partition, generation, hour, unit, operation, percent, holds, reserved, actual
+select partition, generation, hour, unit, coalesce(operation, ''), percent, holds, reserved, actual
 from unnest(
-    $1::integer[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::integer[],
-    $7::numeric[], $8::numeric[], $9::numeric[]
+    string_to_array($2, $1)::integer[], string_to_array($3, $1)::integer[], string_to_array($4, $1),
+    string_to_array($5, $1), string_to_array($6, $1), string_to_array($7, $1)::integer[],
+    string_to_array($8, $1)::numeric[], string_to_array($9, $1)::numeric[], string_to_array($10, $1)::numeric[]
 ) as u (partition, generation, hour, unit, operation, percent, holds, reserved, actual)
 on conflict (partition, generation, hour, unit, operation, percent) do update
 set holds = t.holds + excluded.holds,
@@ -22,10 +26,13 @@ set holds = t.holds + excluded.holds,
 -- name: apply_expired
 insert into projections.holds_expired as t
     (partition, generation, account, hour, unit, operation, actor, holds, amount, seconds, settled_late)
-select partition, generation, account, hour, unit, operation, actor, holds, amount, seconds, settled_late
+select partition, generation, account, hour, unit, coalesce(operation, ''), actor,
+       holds, amount, seconds, settled_late
 from unnest(
-    $1::integer[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
-    $8::numeric[], $9::numeric[], $10::numeric[], $11::numeric[]
+    string_to_array($2, $1)::integer[], string_to_array($3, $1)::integer[], string_to_array($4, $1),
+    string_to_array($5, $1), string_to_array($6, $1), string_to_array($7, $1), string_to_array($8, $1),
+    string_to_array($9, $1)::numeric[], string_to_array($10, $1)::numeric[], string_to_array($11, $1)::numeric[],
+    string_to_array($12, $1)::numeric[]
 ) as u (partition, generation, account, hour, unit, operation, actor, holds, amount, seconds, settled_late)
 on conflict (partition, generation, account, hour, unit, operation, actor) do update
 set holds = t.holds + excluded.holds,

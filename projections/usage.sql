@@ -1,10 +1,13 @@
 -- name: apply
 insert into projections.usage as t
     (partition, generation, account, hour, unit, operation, actor, count, used, charged, unfunded, refunded)
-select partition, generation, account, hour, unit, operation, actor, count, used, charged, unfunded, refunded
+select partition, generation, coalesce(account, ''), hour, unit, coalesce(operation, ''), actor,
+       count, used, charged, unfunded, refunded
 from unnest(
-    $1::integer[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
-    $8::numeric[], $9::numeric[], $10::numeric[], $11::numeric[], $12::numeric[]
+    string_to_array($2, $1)::integer[], string_to_array($3, $1)::integer[], string_to_array($4, $1),
+    string_to_array($5, $1), string_to_array($6, $1), string_to_array($7, $1), string_to_array($8, $1),
+    string_to_array($9, $1)::numeric[], string_to_array($10, $1)::numeric[], string_to_array($11, $1)::numeric[],
+    string_to_array($12, $1)::numeric[], string_to_array($13, $1)::numeric[]
 ) as u (partition, generation, account, hour, unit, operation, actor, count, used, charged, unfunded, refunded)
 on conflict (partition, generation, account, hour, unit, operation, actor) do update
 set count = t.count + excluded.count,

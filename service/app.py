@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import gc
 import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Protocol
 
 from events.catalog import Catalog
 from service.access import Access
@@ -43,6 +43,7 @@ from service.ids import new_id
 from service.in_force import CatalogRefused, Follower, InForce, in_force, settle
 from service.leading import Lead
 from service.ledger import Ledger
+from service.process import tune_collector
 from service.projector import Projector
 from service.publisher import Publisher
 from service.reads import Reads
@@ -67,9 +68,8 @@ from service.telemetry.metrics import Metrics
 
 VERSION = version("credit-ledger")
 DRAIN_SECONDS_MAX = 5.0
-READER_CONNECTIONS = 3
+READER_CONNECTIONS = 4
 """Connections of those who read the log behind the callers, so that no append waits for one."""
-GC_THRESHOLDS = (50_000, 20, 100)
 
 _log = logging.getLogger(__name__)
 
@@ -140,30 +140,16 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
         projector = Projector(readers)
         ledger.followers.append(lambda _partition, _position: projector.wake())
         alerting = Alerting(ledger, readers, receivers)
-        follower.start()
-        sweeper.start()
-        projector.start()
-        alerting.start()
-        stack.push_async_callback(follower.stop)
-        stack.push_async_callback(sweeper.stop)
-        stack.push_async_callback(projector.stop)
-        stack.push_async_callback(alerting.stop)
+        for worker in (follower, sweeper, *_inside(settings, projector), alerting):
+            worker.start()
+            stack.push_async_callback(worker.stop)
         checks: dict[str, Check] = {"database": log.identity}
         if delivery is not None:
             checks["events"] = delivery.publisher.check
             alarms["checkpoints"] = lambda: delivery.checkpoints.alarm if delivery.checkpoints else None
 
         def server(port: int) -> HttpServer:
-            metrics = Metrics()
-            sweeper.measure(metrics)
-            gateway.measure(metrics)
-            if delivery is not None:
-                delivery.measure(metrics)
-            auditor.measure(metrics)
-            if checkpointer is not None:
-                checkpointer.measure(metrics)
-            projector.measure(metrics)
-            alerting.measure(metrics)
+            metrics = _metrics(sweeper, gateway, delivery, auditor, checkpointer, projector, alerting)
             return HttpServer(
                 gateway=gateway,
                 feed=feed,
@@ -194,6 +180,26 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
             delivery.start()
         tune_collector()
         yield Running(settings, catalog, gateway, http, bus, delivery)
+
+
+class _Measured(Protocol):
+    """What has figures of its own."""
+
+    def measure(self, metrics: Metrics) -> None: ...
+
+
+def _metrics(*measured: _Measured | None) -> Metrics:
+    """Return the metrics of all there is."""
+    metrics = Metrics()
+    for each in measured:
+        if each is not None:
+            each.measure(metrics)
+    return metrics
+
+
+def _inside(settings: Settings, projector: Projector) -> Sequence[Projector]:
+    """Return the projector where it works in this process."""
+    return [projector] if settings.projector == "inside" else []
 
 
 def _delivery(settings: Settings, ledger: Ledger, gateway: Gateway, access: Access) -> Delivery | None:
@@ -289,15 +295,3 @@ async def _drain(ledger: Ledger) -> None:
             await ledger.drain()
     except TimeoutError:
         _log.warning("some commands were still without an outcome; their callers can look it up by their keys")
-
-
-def tune_collector() -> None:
-    """Let the garbage collector look at what may be garbage only.
-
-    What was built so far lives as long as the process, so it is frozen: no collection walks it again. A command makes
-    thousands of short-lived objects that reference counting frees by itself; at the default threshold of 700 the
-    collector runs several times for each batch and finds nothing, and each full one walks the whole state cache.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)

@@ -33,6 +33,7 @@ Settings are read from the environment and from .env in the working directory:
   {PREFIX}PARTITIONS      16; fixed when the ledger is created
   {PREFIX}SIGNING_KEY_FILE signs checkpoints; see `credit-ledger key --help`
   {PREFIX}CHECKPOINT_DIR  a directory that keeps every checkpoint
+  {PREFIX}PROJECTOR       inside, or apart: see `credit-ledger projections run --help`
   {PREFIX}WEBHOOKS        who is sent alerts, a TOML file; see `credit-ledger webhooks --help`
 """
 _EXAMPLE = """

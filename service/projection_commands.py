@@ -7,24 +7,28 @@ has caught up. What is built again is compared with what was there, so `verify` 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from service.builder import Builder
 from service.console import print_json, print_table, told
 from service.database import log_at_hand
-from service.process import run
+from service.process import run, set_up_logging, tune_collector
 from service.projector import Projector
 from service.settings import Settings, load
 from service.store.log import Log
 from service.store.projected import PROJECTIONS
 from service.store.projecting import Generation
 
-BATCH_LINES_MAX = 4000
+LINES_MAX = 4000
 LANES = 2
+SHARE = 0.15
+POLL_SECONDS = 0.01
+"""Nobody wakes a process of its own."""
 WAIT_SECONDS = 0.05
 CONNECTIONS = 4
 
@@ -77,6 +81,30 @@ def _row(each: Generation) -> tuple[str, ...]:
     return (each.name, str(each.generation), str(each.version), state, *numbers)
 
 
+@projections.command("run")
+@_DATA
+def run_command(data: Path | None) -> None:
+    """Keep projections behind the log until Ctrl-C: for ledgers so busy that a process of its own should do it.
+
+    The services are then started with LEDGER_PROJECTOR=apart. Several of these processes share the work.
+    """
+    set_up_logging()
+
+    async def work() -> None:
+        tune_collector()
+        async with log_at_hand(load(Settings), data, connections=CONNECTIONS) as (log, _):
+            projector = Projector(log, poll_seconds=POLL_SECONDS)
+            projector.start()
+            click.echo("projections are kept behind the log; Ctrl-C stops")
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await projector.stop()
+
+    with told():
+        run(work)
+
+
 @projections.command("rebuild")
 @click.argument("name", type=click.Choice(sorted(PROJECTIONS)))
 @_DATA
@@ -103,6 +131,7 @@ def _rebuild(names: Sequence[str], data: Path | None) -> None:
     differing: list[str] = []
 
     async def work() -> None:
+        tune_collector()
         async with log_at_hand(load(Settings), data, connections=CONNECTIONS) as (log, _):
             differing.extend(await rebuild(log, names))
 
@@ -117,21 +146,33 @@ def _rebuild(names: Sequence[str], data: Path | None) -> None:
 
 async def rebuild(log: Log, names: Sequence[str]) -> list[str]:
     """Build projections again, showing how far; returns those that said something else than the log. Raises Outage."""
-    projector = Projector(log, batch_lines_max=BATCH_LINES_MAX, lanes=LANES)
-    await projector.store.register()
-    await projector.catch_up()
-    built = {name: await projector.store.rebuild(name) for name in names}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         bars = {name: progress.add_task(name) for name in names}
-        while True:
-            added = await projector.project()
-            await projector.switch()
-            generations = {(each.name, each.generation): each for each in await projector.store.generations()}
-            ours = [generations[name, number] for name, number in built.items() if (name, number) in generations]
-            for each in ours:
+
+        def show(generations: Sequence[Generation]) -> None:
+            for each in generations:
                 progress.update(bars[each.name], completed=each.position, total=each.head)
-            if all(each.is_current for each in ours):
-                return [each.name for each in ours if each.differs]
-            if not added:
-                await asyncio.sleep(WAIT_SECONDS)
+
+        return await build_again(log, names, show)
+
+
+async def build_again(log: Log, names: Sequence[str], show: Callable[[Sequence[Generation]], None]) -> list[str]:
+    """Build projections again; `show` is told how far they are. Returns those that said something else. Raises Outage."""
+    projector = Projector(log)
+    builder = Builder(log, projector.store, lines_max=LINES_MAX, lanes=LANES, share=SHARE)
+    await projector.store.register()
+    await projector.catch_up()
+    built = {name: await builder.replacing.rebuild(name) for name in names}
+    while True:
+        added = await projector.project() + await builder.build()
+        generations = {(each.name, each.generation): each for each in await projector.store.generations()}
+        ours = [generations[name, number] for name, number in built.items() if (name, number) in generations]
+        show(ours)
+        if all(each.is_current for each in ours):
+            await builder.switch()  # throws away what was replaced
+            return [each.name for each in ours if each.differs]
+        if all(each.has_caught_up for each in ours):
+            await builder.switch()
+        if not added:
+            await asyncio.sleep(WAIT_SECONDS)

@@ -109,6 +109,7 @@ class Settings(BaseSettings):
     signing_key_file: ExistingFile | None = None
     checkpoint_dir: Path | None = None
     webhooks: ExistingFile | None = None
+    projector: Literal["inside", "apart"] = "inside"
 
     @model_validator(mode="after")
     def _auth_fits(self) -> Self:

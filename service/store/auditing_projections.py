@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from events.recorded import Event
-from projections import usage
-from service.store.projected import PROJECTIONS, sources
+from projections import holds, usage
+from service.store.projected import PROJECTIONS, reservations, sources
 from service.store.statements import statements
 
 if TYPE_CHECKING:
@@ -16,8 +16,15 @@ if TYPE_CHECKING:
 _SQL = statements("auditing_projections.sql")
 LINES_PER_PAGE = 1_000
 LONG_SECONDS_MAX = 3600.0
-_KEYS = {"history": 3, "usage": 5, "finance": 5, "accounts": 1}
+_KEYS = {"history": 3, "usage": 5, "finance": 5, "accounts": 1, "alerts": 1, "holds": 7}
 """How many columns of each projection's rows name them."""
+
+
+class Sources(NamedTuple):
+    """Earlier events that events are about: the consumptions of refunds, and what made the holds that end."""
+
+    consumed: usage.Sources
+    reserved: holds.Sources
 
 
 class ProjectedView:
@@ -55,6 +62,7 @@ class ProjectedView:
             yield [row["line"] for row in rows]
             after = rows[-1]["position"]
 
-    async def sources(self, events: Sequence[Event]) -> usage.Sources:
-        """Return the consumptions that refunds among the events are about."""
-        return await sources(self._connection, [(self._partition, events)])
+    async def sources(self, events: Sequence[Event]) -> Sources:
+        """Return the earlier events that some events are about."""
+        these = [(self._partition, events)]
+        return Sources(await sources(self._connection, these), await reservations(self._connection, these))

@@ -24,3 +24,21 @@ from projections.finance where partition = $1 and generation = $2
 
 -- name: accounts_rows
 select account, plan, status, opened_at from projections.accounts where partition = $1 and generation = $2
+
+-- name: alerts_rows
+select account, state from projections.alerts where partition = $1 and generation = $2
+
+-- name: holds_rows
+-- The rows of all four kinds, in columns of their own where they have any.
+select 'made' as kind, '' as account, hour, unit, operation, actor, '' as id,
+       concat_ws('|', holds, amount) as figures
+from projections.holds_made where partition = $1 and generation = $2
+union all
+select 'settled', '', hour, unit, operation, percent::text, '', concat_ws('|', holds, reserved, actual)
+from projections.holds_settled where partition = $1 and generation = $2
+union all
+select 'expired', account, hour, unit, operation, actor, '', concat_ws('|', holds, amount, seconds, settled_late)
+from projections.holds_expired where partition = $1 and generation = $2
+union all
+select 'endless', account, '', '', '', '', reservation_id, concat_ws('|', operation, actor, occupies, created_at)
+from projections.holds_endless where partition = $1 and generation = $2

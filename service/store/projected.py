@@ -7,6 +7,8 @@ function adds batches of events, one for each partition and generation, in one s
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from io import BytesIO
 from itertools import starmap
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,6 +21,7 @@ from events.recorded import ConsumedEvent, Event, ReservedEvent, decode
 from projections import accounts, alerts, finance, history, holds, usage
 from service.snapshots import decode_item
 from service.store import raising
+from service.store.columns import columns, copied
 from service.store.statements import statements
 
 _SQL = statements("projecting.sql")
@@ -60,16 +63,23 @@ async def _put(connection: Connection, statement: str, rows: Sequence[Sequence[o
         await connection.execute(statement, *zip(*rows, strict=True))
 
 
-async def _add(connection: Connection, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Copy rows into a table in which none of them is yet."""
+async def _put_joined(connection: Connection, statement: str, rows: Sequence[Sequence[object]]) -> None:
+    """Run a statement that takes rows as a joined text for each column, unless there are none."""
     if rows:
-        await connection.copy_records_to_table(
-            table, schema_name="projections", columns=columns, records=rows, timeout=ADDING_SECONDS_MAX
+        await connection.execute(statement, *columns(rows))
+
+
+async def _add(connection: Connection, table: str, names: Sequence[str], rows: Sequence[bytes]) -> None:
+    """Copy rows into a table in which none of them is yet."""
+    if any(rows):
+        source = BytesIO(b"".join(rows))
+        await connection.copy_to_table(
+            table, schema_name="projections", columns=names, source=source, timeout=ADDING_SECONDS_MAX
         )
 
 
 async def _apply_history(connection: Connection, batches: Sequence[Batch]) -> None:
-    rows = [(batch.partition, batch.generation, *row) for batch in batches for row in history.fold(batch.events)]
+    rows = [copied((batch.partition, batch.generation), history.fold(batch.events)) for batch in batches]
     await _add(connection, "history", ("partition", "generation", "account", "term", "position"), rows)
 
 
@@ -87,7 +97,7 @@ async def _apply_usage(connection: Connection, batches: Sequence[Batch]) -> None
         folded = usage.fold(batch.events, known)
         folded.update(usage.totals(folded))
         rows += [[batch.partition, batch.generation, *key, *work] for key, work in sorted(folded.items())]
-    await _put(connection, USAGE["apply"], rows)
+    await _put_joined(connection, USAGE["apply"], rows)
 
 
 async def sources(connection: Connection, batches: Sequence[tuple[int, Sequence[Event]]]) -> usage.Sources:
@@ -102,14 +112,22 @@ async def sources(connection: Connection, batches: Sequence[tuple[int, Sequence[
         missing.update({(partition, *key): None for key in needed if key not in found})
     if not missing:
         return found
+    made: list[tuple[int, str, datetime]] = []
     for row in await connection.fetch(_SQL["work"], *zip(*missing, strict=True)):
         item = decode_item(row["state"])
         consumption = item.consumption if isinstance(item, Hold) else item
         if isinstance(consumption, Consumption):
-            at = moment(consumption.created_at)
-            lines = await connection.fetch(_SQL["lines_recorded_at"], row["partition"], row["account"], at)
-            _keep_consumed([decode(line["line"]) for line in lines], wanted, found)
+            made.append((row["partition"], row["account"], moment(consumption.created_at)))
+    _keep_consumed(await _recorded(connection, made), wanted, found)
     return found
+
+
+async def _recorded(connection: Connection, places: Sequence[tuple[int, str, datetime]]) -> list[Event]:
+    """Return the events of accounts that were recorded at some instants."""
+    if not places:
+        return []
+    rows = await connection.fetch(_SQL["lines_recorded_at"], *zip(*dict.fromkeys(places), strict=True))
+    return [decode(row["line"]) for row in rows]
 
 
 def _keep_consumed(
@@ -129,31 +147,35 @@ def _keep_consumed(
 async def origins(connection: Connection, batches: Sequence[Batch]) -> list[finance.Origins]:
     """Return for each batch the origin of the grants that it speaks of, as far as its generation knows them."""
     wanted = {
-        (batch.partition, batch.generation, *key): None for batch in batches for key in finance.needed(batch.events)
+        (batch.partition, batch.generation, account, grant_id): None
+        for batch in batches
+        for account, grant_id in finance.needed(batch.events)
     }
     found: dict[tuple[int, int], finance.Origins] = {(batch.partition, batch.generation): {} for batch in batches}
     if wanted:
-        for row in await connection.fetch(FINANCE["grants"], *zip(*wanted, strict=True)):
-            known = found[row["partition"], row["generation"]]
-            known[row["account"], row["grant_id"]] = finance.Origin(row["kind"], row["basis"])
+        keys: list[tuple[int, int, str, str]] = list(wanted)
+        for row in await connection.fetch(FINANCE["grants"], *columns(keys)):
+            number: int = row["number"]
+            partition, generation, account, grant_id = keys[number - 1]
+            found[partition, generation][account, grant_id] = finance.Origin(row["kind"], row["basis"])
     return [found[batch.partition, batch.generation] for batch in batches]
 
 
 async def _apply_finance(connection: Connection, batches: Sequence[Batch]) -> None:
-    grants: list[Sequence[object]] = []
+    grants: list[bytes] = []
     rows: list[Sequence[object]] = []
     for batch, known in zip(batches, await origins(connection, batches), strict=True):
         folded = finance.fold(batch.events, known)
         place = (batch.partition, batch.generation)
-        grants += [(*place, *key, *origin) for key, origin in folded.grants.items()]
+        grants.append(copied(place, [(*key, *origin) for key, origin in folded.grants.items()]))
         rows += [[*place, *key, *moved] for key, moved in sorted(folded.rows.items())]
-    columns = ("partition", "generation", "account", "grant_id", "kind", "basis")
-    await _add(connection, "finance_grants", columns, grants)
-    await _put(connection, FINANCE["apply"], rows)
+    names = ("partition", "generation", "account", "grant_id", "kind", "basis")
+    await _add(connection, "finance_grants", names, grants)
+    await _put_joined(connection, FINANCE["apply"], rows)
 
 
 async def _apply_holds(connection: Connection, batches: Sequence[Batch]) -> None:
-    known = await _reservations(connection, batches)
+    known = await reservations(connection, [(batch.partition, batch.events) for batch in batches])
     folded = [((batch.partition, batch.generation), holds.fold(batch.events, known)) for batch in batches]
     for name, rows in (
         ("apply_made", [[*place, *key, *row] for place, fold in folded for key, row in sorted(fold.made.items())]),
@@ -166,7 +188,7 @@ async def _apply_holds(connection: Connection, batches: Sequence[Batch]) -> None
             [[*place, *key, *row] for place, fold in folded for key, row in sorted(fold.expired.items())],
         ),
     ):
-        await _put(connection, HOLDS[name], rows)
+        await _put_joined(connection, HOLDS[name], rows)
     begun: list[Sequence[object]] = []
     changed: list[Sequence[object]] = []
     ended: list[Sequence[object]] = []
@@ -184,21 +206,21 @@ async def _apply_holds(connection: Connection, batches: Sequence[Batch]) -> None
         await _put(connection, HOLDS[name], rows)
 
 
-async def _reservations(connection: Connection, batches: Sequence[Batch]) -> holds.Sources:
-    """Return the events that made the holds that must be known: from these batches, else from the log."""
+async def reservations(connection: Connection, batches: Sequence[tuple[int, Sequence[Event]]]) -> holds.Sources:
+    """Return the events that made the holds that must be known to fold events of partitions: from these, else the log."""
     found: dict[holds.Id, ReservedEvent] = {}
     missing: dict[tuple[int, str, str], None] = {}
-    for batch in batches:
-        wanted = holds.needed(batch.events)
-        _keep_reserved(batch.events, wanted, found)
-        missing.update({(batch.partition, *key): None for key in wanted if key not in found})
+    for partition, events in batches:
+        wanted = holds.needed(events)
+        _keep_reserved(events, wanted, found)
+        missing.update({(partition, *key): None for key in wanted if key not in found})
     if missing:
+        made: list[tuple[int, str, datetime]] = []
         for row in await connection.fetch(_SQL["work"], *zip(*missing, strict=True)):
             item = decode_item(row["state"])
             if isinstance(item, Hold):
-                at = moment(item.created_at)
-                lines = await connection.fetch(_SQL["lines_recorded_at"], row["partition"], row["account"], at)
-                _keep_reserved([decode(line["line"]) for line in lines], {(row["account"], item.id): None}, found)
+                made.append((row["partition"], row["account"], moment(item.created_at)))
+        _keep_reserved(await _recorded(connection, made), {key[1:]: None for key in missing}, found)
     return found
 
 

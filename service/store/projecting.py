@@ -1,8 +1,11 @@
 """What the projector asks of the database: generations, checkpoints, and a batch of events added to all of them at once.
 
 A batch is one transaction, of as many partitions as have something new, because most of its cost is round trips: the
-readers' locks, the checkpoints, the lines behind them, what the folds make of these, and the checkpoints moved. So each event is in each generation exactly once, whatever is killed when, and two
-processes that read the same partition take turns.
+checkpoints, which are held until it ends, the lines behind them, what the folds make of these, and the checkpoints moved.
+So each event is in each generation exactly once, whatever is killed when, and several processes may be at it.
+
+Generations that stand near each other go on together, each event decoded once for all of them. One that is far behind,
+because it is built, has transactions of its own, and those that are read never wait for these.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import asyncpg
 
@@ -20,15 +23,12 @@ from service.store.projected import PROJECTIONS, Batch
 from service.store.statements import statements
 
 _SQL = statements("projecting.sql")
-LONG_SECONDS_MAX = 3600.0
 LINES_EACH_MIN = 20
+FAR_LINES = 200
+"""A generation that is so much behind the one that is furthest is built apart."""
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
-
-
-Switched = Literal["same", "different", "other_version", "not_yet"]
-"""Whether a generation is read now, and how it compared with the one that was."""
 
 
 class Advanced(NamedTuple):
@@ -39,11 +39,12 @@ class Advanced(NamedTuple):
 
 
 class Behind(NamedTuple):
-    """A partition's head, and how far the slowest generation has come."""
+    """A partition's head, and how far the slowest generation has come: of those near each other, and of the others."""
 
     partition: int
     head: int
-    reached: int
+    near: int
+    far: int | None
 
 
 class Generation(NamedTuple):
@@ -82,44 +83,34 @@ class Projecting:
     async def register(self) -> None:
         """Make room for the projections of this release, where there is none."""
         async with self._log.connection() as connection, connection.transaction():
-            await connection.execute(_SQL["register_readers"])
+            await connection.execute(_SQL["register_partitions"])
             for projection in PROJECTIONS.values():
                 await connection.execute(_SQL["register"], projection.name, projection.version)
 
     async def behind(self) -> list[Behind]:
-        """Return the partitions in which something is missing."""
+        """Return how far each partition is."""
         async with self._log.connection() as connection:
-            rows = await connection.fetch(_SQL["behind"], *_versions())
-        found = [Behind(row["partition"], row["head"], row["reached"]) for row in rows]
-        return [each for each in found if each.reached != each.head]
+            rows = await connection.fetch(_SQL["behind"], *_versions(), FAR_LINES)
+        return [Behind(*row.values()) for row in rows]
 
-    async def advance(self, partitions: Sequence[int], lines_max: int) -> Advanced:
+    async def advance(self, partitions: Sequence[int], lines_max: int, *, far: bool = False) -> Advanced:
         """Add the next lines of partitions to what lacks them, about `lines_max` of all together, in one transaction.
 
-        Partitions that another process is at are left to it, those with a gap are told and left alone.
+        Either to the generations that are `far` behind the others, or to these. Those that another process is at are left
+        to it; partitions with a gap are told and left alone.
         """
         async with self._log.connection() as connection, connection.transaction():
-            locked = [row["partition"] for row in await connection.fetch(_SQL["lock_readers"], partitions)]
-            if not locked:
-                return Advanced(0, {})
-            rows = await connection.fetch(_SQL["checkpoints"], locked, *_versions())
-            groups = _groups(rows, lines_max)
+            if far:
+                await connection.execute(_SQL["flush_later"])
+            rows = await connection.fetch(_SQL["lock"], partitions, *_versions(), FAR_LINES, far)
+            groups = _groups(rows, lines_max, far=far)
             gaps = await _read(connection, groups)
             sound = [group for group in groups if group.events and group.partition not in gaps]
             for name, projection in PROJECTIONS.items():
-                batches = [
-                    Batch(group.partition, generation, group.events)
-                    for group in sound
-                    for of_name, generation in group.generations
-                    if of_name == name
-                ]
+                batches = [batch for group in sound for batch in group.batches(name)]
                 if batches:
                     await projection.apply(connection, batches)
-            moved = [
-                (group.partition, *generation, group.position + len(group.events))
-                for group in sound
-                for generation in group.generations
-            ]
+            moved = [moved for group in sound for moved in group.moved()]
             if moved:
                 await connection.execute(_SQL["advance"], *zip(*moved, strict=True))
             return Advanced(sum(len(group.events) for group in sound), gaps)
@@ -146,57 +137,49 @@ class Projecting:
             rows = await connection.fetch(_SQL["generations"])
         return [Generation(*row.values()) for row in rows]
 
-    async def rebuild(self, name: str) -> int:
-        """Begin a generation of a projection beside those that there are; returns its number."""
-        async with self._log.connection() as connection:
-            return int(await connection.fetchval(_SQL["rebuild"], name, PROJECTIONS[name].version))
-
-    async def switch(self, name: str, generation: int) -> Switched:
-        """Let a generation be the one that is read if it has come as far; one of the same version is compared first."""
-        async with self._log.connection() as connection, connection.transaction():
-            row = await connection.fetchrow(_SQL["versions"], name, generation)
-            if row is None:
-                return "not_yet"
-            outcome = await _compare(
-                connection, name, row["generation"], generation, may_differ=row["version"] != row["other_version"]
-            )
-            if outcome != "not_yet":
-                differs = None if outcome == "other_version" else outcome == "different"
-                await connection.execute(_SQL["switch"], name, generation, differs)
-            return outcome
-
-    async def remove(self, name: str, generation: int) -> None:
-        """Throw a generation away that is not read."""
-        async with self._log.connection() as connection:
-            await connection.execute(_SQL["forget"], name, generation)
-            for row in await connection.fetch(_SQL["partitions"]):
-                for statement in PROJECTIONS[name].removes:
-                    await connection.execute(statement, row["partition"], generation, timeout=LONG_SECONDS_MAX)
-
 
 @dataclass(slots=True)
 class _Group:
-    """Generations that stand at the same position of a partition, and the events that come next."""
+    """The generations of a partition that go on together, and the events behind the slowest of them."""
 
     partition: int
     position: int
     lines_max: int
-    generations: list[tuple[str, int]]
+    generations: list[tuple[str, int, int]]
+    """Name, number and position of each."""
     events: list[Event] = field(default_factory=list[Event])
 
+    @property
+    def reached(self) -> int:
+        """The position of the last event."""
+        return self.position + len(self.events)
 
-def _groups(rows: Sequence[Any], lines_max: int) -> list[_Group]:
-    """Return the generations that go on together, by partition and position."""
-    groups = [
-        _Group(partition, position, 0, [(row["name"], row["generation"]) for row in group])
-        for (partition, position), group in groupby(rows, key=lambda row: (row["partition"], row["position"]))
-    ]
-    lines_each = max(LINES_EACH_MIN, lines_max // len(groups)) if groups else 0
-    for group, following in zip(groups, [*groups[1:], None], strict=True):
-        group.lines_max = lines_each
-        if following is not None and following.partition == group.partition:
-            # Whoever catches up stops where the others were, to go on together with them.
-            group.lines_max = min(lines_each, following.position - group.position)
+    def batches(self, wanted: str) -> list[Batch]:
+        """Return what is added to the generations of a projection: to each what is behind its own position."""
+        return [
+            Batch(self.partition, generation, self.events[position - self.position :])
+            for name, generation, position in self.generations
+            if name == wanted and position < self.reached
+        ]
+
+    def moved(self) -> list[tuple[int, str, int, int]]:
+        """Return the checkpoints that move."""
+        return [
+            (self.partition, name, generation, self.reached)
+            for name, generation, position in self.generations
+            if position < self.reached
+        ]
+
+
+def _groups(rows: Sequence[Any], lines_max: int, *, far: bool) -> list[_Group]:
+    """Return the generations that go on together, by partition; near ones go on until they all stand at one position."""
+    groups: list[_Group] = []
+    for partition, of_partition in groupby(rows, key=lambda row: row["partition"]):
+        generations = [(row["name"], row["generation"], row["position"]) for row in of_partition]
+        slowest, furthest = generations[0][2], generations[-1][2]
+        groups.append(_Group(partition, slowest, 0 if far else furthest - slowest, generations))
+    for group in groups:
+        group.lines_max += max(LINES_EACH_MIN, lines_max // len(groups))
     return groups
 
 
@@ -220,30 +203,9 @@ async def _read(connection: Connection, groups: list[_Group]) -> dict[int, str]:
             group.events.append(event)
     for group in groups:
         head = heads[group.partition]
-        if head < group.position:
-            gaps[group.partition] = f"the log ends at {head}, projections have seen it until {group.position}"
-        elif head > group.position and group.lines_max and not group.events:
+        furthest = group.generations[-1][2]
+        if head < furthest:
+            gaps[group.partition] = f"the log ends at {head}, projections have seen it until {furthest}"
+        elif head > group.position and not group.events:
             gaps[group.partition] = f"position {group.position + 1} was expected, and is missing"
     return gaps
-
-
-async def _compare(connection: Connection, name: str, current: int, generation: int, *, may_differ: bool) -> Switched:
-    rows = await connection.fetch(_SQL["lock_generations"], name, [current, generation])
-    reached: dict[int, dict[int, int]] = {}
-    for row in rows:
-        reached.setdefault(row["partition"], {})[row["generation"]] = row["position"]
-    if any(both[generation] < both[current] for both in reached.values()):
-        return "not_yet"
-    if may_differ:
-        return "other_version"
-    if any(both[generation] != both[current] for both in reached.values()):
-        return "not_yet"
-    digest = PROJECTIONS[name].digest
-    for partition in reached:
-        digests = [
-            await connection.fetchval(digest, partition, each, timeout=LONG_SECONDS_MAX)
-            for each in (current, generation)
-        ]
-        if digests[0] != digests[1]:
-            return "different"
-    return "same"

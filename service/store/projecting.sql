@@ -16,48 +16,55 @@ first as (
 insert into projections.checkpoints (partition, name, generation, position)
 select h.partition, known.name, known.generation, 0 from known cross join ledger.heads h
 
--- name: register_readers
+-- name: register_partitions
+-- Makes room for the heartbeat of each partition, and for how far its alerts are.
+with raised as (
+    insert into alerts.raised (partition, raised, timed) select partition, 0, 0 from ledger.heads
+    on conflict do nothing
+)
 insert into projections.readers (partition, looked_at)
 select partition, clock_timestamp() from ledger.heads
 on conflict do nothing
 
--- name: rebuild
--- Begins a generation beside those that there are.
-with made as (
-    insert into projections.generations (name, generation, version)
-    select $1, max(g.generation) + 1, $2 from projections.generations g where g.name = $1
-    returning name, generation
-),
-begun as (
-    insert into projections.checkpoints (partition, name, generation, position)
-    select h.partition, made.name, made.generation, 0 from made cross join ledger.heads h
-)
-select generation from made
-
 -- name: behind
--- How far the slowest projection of each partition has come, with the partition's head.
-select h.partition, h.position as head, coalesce(min(k.position), h.position) as reached
-from ledger.heads h
-left join (
-    projections.checkpoints k
+-- Each partition's head, and where our slowest generations stand: of those near the one that is furthest, and of those
+-- more than $3 lines behind it, which are built.
+with ours as (
+    select k.partition, k.position, max(k.position) over (partition by k.partition) as furthest
+    from projections.checkpoints k
     join projections.generations g on g.name = k.name and g.generation = k.generation
     join unnest($1::text[], $2::integer[]) as ours (name, version) on ours.name = g.name and ours.version = g.version
-) on k.partition = h.partition
+)
+select h.partition, h.position as head,
+       coalesce(min(o.position) filter (where o.position >= o.furthest - $3), h.position) as near,
+       min(o.position) filter (where o.position < o.furthest - $3) as far
+from ledger.heads h
+left join ours o on o.partition = h.partition
 group by h.partition, h.position
 order by h.partition
 
--- name: lock_readers
--- Those of some partitions that no other process is at.
-select partition from projections.readers where partition = any ($1) order by partition for update skip locked
-
--- name: checkpoints
--- Where each generation of our versions stands in some partitions.
+-- name: lock
+-- Takes our generations of some partitions, the near ones or (when $5) those that are more than $4 lines behind the one
+-- that is furthest; those that another transaction is at are left to it. Where they stand, the slowest first.
 select k.partition, k.name, k.generation, k.position
-from projections.checkpoints k
+from (
+    select k.partition, max(k.position) as furthest
+    from projections.checkpoints k
+    join projections.generations g on g.name = k.name and g.generation = k.generation
+    join unnest($2::text[], $3::integer[]) as ours (name, version) on ours.name = g.name and ours.version = g.version
+    where k.partition = any ($1)
+    group by k.partition
+) f
+join projections.checkpoints k on k.partition = f.partition
 join projections.generations g on g.name = k.name and g.generation = k.generation
 join unnest($2::text[], $3::integer[]) as ours (name, version) on ours.name = g.name and ours.version = g.version
-where k.partition = any ($1)
+where (k.position < f.furthest - $4) = $5
 order by k.partition, k.position, k.name, k.generation
+for update of k skip locked
+
+-- name: flush_later
+-- What this transaction writes may be lost with the database's machine, all of it together; it is made again then.
+set local synchronous_commit = off
 
 -- name: lines
 -- The next lines behind some positions, a limit for each.
@@ -88,11 +95,15 @@ from unnest($1::integer[], $2::text[], $3::text[]) as k (partition, account, id)
 join ledger.items i on i.partition = k.partition and i.account = k.account and i.kind = 'work' and i.id = k.id
 
 -- name: lines_recorded_at
--- An account's lines that were recorded at an instant.
-select e.line from ledger.events e
-where e.partition = $1 and e.account = $2 and e.recorded_at = $3 and e.position > ledger.position_at($1, $3)
-  and e.position <= ledger.position_at($1, $3::timestamptz + interval '1 microsecond')
-order by e.position
+-- Lines of accounts that were recorded at some instants.
+select e.line
+from unnest($1::integer[], $2::text[], $3::timestamptz[]) as k (partition, account, recorded_at)
+cross join lateral (
+    select ledger.position_at(k.partition, k.recorded_at) as low,
+           ledger.position_at(k.partition, k.recorded_at + interval '1 microsecond') as high
+) b
+join ledger.events e
+  on e.partition = k.partition and e.account = k.account and e.position > b.low and e.position <= b.high
 
 -- name: generations
 -- Every generation: whether it is the one that is read, and how far it is.
@@ -129,34 +140,6 @@ join ledger.heads h on h.partition = k.partition
 
 -- name: heartbeats
 select partition, extract(epoch from clock_timestamp() - looked_at)::float8 as seconds from projections.readers
-
--- name: lock_generations
--- Holds all readers, so that nothing moves while two generations are compared; returns where both stand.
-select k.partition, k.generation, k.position
-from projections.readers r
-join projections.checkpoints k on k.partition = r.partition and k.name = $1 and k.generation = any ($2)
-order by r.partition
-for update of r
-
--- name: versions
--- The generation that is read, its version, and that of another generation.
-select c.generation, old.version as version, new.version as other_version
-from projections.current c
-join projections.generations old on old.name = c.name and old.generation = c.generation
-join projections.generations new on new.name = c.name and new.generation = $2
-where c.name = $1 and c.generation < $2
-
--- name: switch
-with compared as (
-    update projections.generations set differs = $3 where name = $1 and generation = $2
-)
-update projections.current set generation = $2 where name = $1
-
--- name: forget
-with gone as (
-    delete from projections.checkpoints where name = $1 and generation = $2
-)
-delete from projections.generations where name = $1 and generation = $2
 
 -- name: position
 -- How far the generation that is read has come in a partition.

@@ -7,7 +7,7 @@ remembers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -18,6 +18,7 @@ from events.recorded import Event, decode
 from projections import alerts
 from projections.alerts import Raised, Timer, Watched
 from service.snapshots import decode_account
+from service.store.columns import columns
 from service.store.log import Log
 from service.store.statements import statements
 
@@ -25,7 +26,8 @@ _SQL = statements("raising.sql")
 ALERTS = statements("alerts.sql", "projections")
 TIMERS_AT_ONCE_MAX = 200
 
-_encode = msgspec.json.Encoder(order="sorted").encode
+encode = msgspec.json.Encoder(order="sorted").encode
+"""Makes the text of what is known of an account, and of an alert."""
 _watched = msgspec.json.Decoder(Watched)
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ async def apply(connection: Connection, batches: Batches) -> None:
     """Add batches of events to the projection, and raise what they say that was not raised before."""
     known, stored = await _known(connection, batches)
     following = await _following(connection, batches)
-    reached = await _raised(connection, {partition for partition, _, _ in batches})
+    reached = await _raised(connection, batches)
     raised: list[tuple[int, Raised]] = []
     timers: list[tuple[int, Timer]] = []
     heads: dict[int, int] = {}
@@ -48,19 +50,20 @@ async def apply(connection: Connection, batches: Batches) -> None:
             continue
         position = events[-1].position
         folded = alerts.fold(known[partition, generation], events, following.get((partition, position)))
-        raised_to, timed_to = reached.get(partition, (0, 0))
+        raised_to, timed_to = reached.get(partition, (position, position))
         raised += [(partition, each) for each in folded.raised if each.position > raised_to]
         timers += [(partition, timer) for at, timer in folded.timers if at > timed_to]
-        reached[partition] = max(raised_to, position), max(timed_to, position)
-        heads[partition] = max(heads.get(partition, 0), position)
+        if position > min(raised_to, timed_to):
+            reached[partition] = max(raised_to, position), max(timed_to, position)
+            heads[partition] = max(heads.get(partition, 0), position)
     rows = [
         (*place, account, text)
         for place, accounts in known.items()
         for account, watched in accounts.items()
-        if (text := _encode(watched).decode()) != stored.get((*place, account))
+        if (text := encode(watched).decode()) != stored.get((*place, account))
     ]
     if rows:  # most events cross nothing, and leave the row as it is
-        await connection.execute(ALERTS["apply"], *zip(*rows, strict=True))
+        await connection.execute(ALERTS["apply"], *columns(rows))
     await _put(connection, raised)
     await _set(connection, timers)
     if heads:
@@ -79,9 +82,11 @@ async def _known(
         (partition, generation, event.account): None for partition, generation, events in batches for event in events
     }
     if wanted:
-        for partition, generation, account, state in await connection.fetch(
-            ALERTS["known"], *zip(*wanted, strict=True)
-        ):
+        keys: list[tuple[int, int, str]] = list(wanted)
+        for row in await connection.fetch(ALERTS["known"], *columns(keys)):
+            number: int = row["number"]
+            state: str = row["state"]
+            partition, generation, account = keys[number - 1]
             found[partition, generation][account] = _watched.decode(state)
             stored[partition, generation, account] = state
     return found, stored
@@ -99,8 +104,18 @@ async def _following(connection: Connection, batches: Batches) -> dict[tuple[int
     return {(row["partition"], row["position"] - 1): decode(row["line"]) for row in rows}
 
 
-async def _raised(connection: Connection, partitions: Iterable[int]) -> dict[int, tuple[int, int]]:
-    rows = await connection.fetch(_SQL["raised"], list(partitions))
+async def _raised(connection: Connection, batches: Batches) -> dict[int, tuple[int, int]]:
+    """Return up to where alerts were raised and timers set in the partitions in which batches go beyond that.
+
+    It stays so until the transaction ends, so that two that add the same events do not both raise what they say.
+    """
+    ends: dict[int, int] = {}
+    for partition, _, events in batches:
+        if events:
+            ends[partition] = max(ends.get(partition, 0), events[-1].position)
+    if not ends:
+        return {}
+    rows = await connection.fetch(_SQL["raised"], list(ends), list(ends.values()))
     return {row["partition"]: (row["raised"], row["timed"]) for row in rows}
 
 
@@ -108,7 +123,7 @@ async def _put(connection: Connection, raised: Sequence[tuple[int, Raised]]) -> 
     rows = [
         (
             *(each.id, partition, each.position, each.alert.kind, each.alert.account),
-            *(moment(each.alert.raised_at), _encode(each.alert)),
+            *(moment(each.alert.raised_at), encode(each.alert)),
         )
         for partition, each in raised
     ]

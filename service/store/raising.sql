@@ -5,8 +5,12 @@ from unnest($1::integer[], $2::bigint[]) as k (partition, position)
 join ledger.events e on e.partition = k.partition and e.position = k.position + 1
 
 -- name: raised
--- Up to which position alerts were raised and timers were set.
-select partition, raised, timed from alerts.raised where partition = any ($1)
+-- Up to which position alerts were raised and timers were set, of the partitions in which that is not up to $2.
+select r.partition, r.raised, r.timed
+from unnest($1::integer[], $2::bigint[]) as e (partition, position)
+join alerts.raised r on r.partition = e.partition and least(r.raised, r.timed) < e.position
+order by r.partition
+for update of r
 
 -- name: note_raised
 insert into alerts.raised (partition, raised, timed)

@@ -116,6 +116,45 @@ async def test_what_was_projected_once_too_often_parts_at_the_event_that_did_it(
     assert (fault.code, fault.event) == ("wrong_projection", event.id)
 
 
+async def test_what_is_known_for_alerts_parts_at_an_event_of_its_account(admin: Connection) -> None:
+    partition, events = await home(admin)
+    account = events[-1].account
+    await admin.execute(
+        "update projections.alerts set state = replace(state, 'free', 'gold') where account = $1", account
+    )
+    fault = await verified(admin, partition)
+    assert fault is not None
+    assert (fault.code, fault.account) == ("wrong_projection", account)
+    assert "alerts parts from the replay" in fault.detail
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        ("update projections.holds_made set amount = amount + 1 where partition = $1", "made"),
+        ("update projections.holds_settled set holds = holds + 1 where partition = $1", "settled"),
+        (
+            """insert into projections.holds_endless
+               select partition, generation, 'a', 'slot', '', 'a', '{}', hour
+               from projections.holds_made where partition = $1 limit 1""",
+            "endless",
+        ),
+        (
+            """insert into projections.holds_expired
+               select partition, generation, 'a', hour, unit, operation, actor, 1, 1, 1, 0
+               from projections.holds_made where partition = $1 limit 1""",
+            "expired",
+        ),
+    ],
+)
+async def test_rows_of_holds_that_were_changed_are_found(admin: Connection, change: str, kind: str) -> None:
+    partition, _ = await home(admin)
+    assert await admin.execute(change, partition) not in {"UPDATE 0", "INSERT 0 0"}
+    fault = await verified(admin, partition)
+    assert fault is not None and fault.code == "wrong_projection"
+    assert f"holds parts from the replay here: the row {kind}" in fault.detail
+
+
 async def test_an_old_snapshot_parts_at_the_next_event_of_its_account(admin: Connection) -> None:
     partition, events = await home(admin)
     account = events[-1].account

@@ -3,6 +3,7 @@
 import asyncio
 from random import Random
 
+import asyncpg
 import pytest
 
 from service.ledger import Ledger
@@ -10,6 +11,7 @@ from service.projection_commands import rebuild
 from service.projector import Projector
 from service.store.log import Log
 from service.store.projected import PROJECTIONS
+from service.store.projecting import FAR_LINES
 from tests.servers import eventually, execute, value
 from tests.writer.asking import accounts_of, ask
 from tests.writer.load import crowd, work_through
@@ -41,6 +43,37 @@ async def test_what_is_built_again_says_what_was_there(ledger: Ledger, readers: 
     assert {(each.name, each.generation) for each in generations if each.is_current} == {(name, 2) for name in NAMES}
 
 
+async def test_what_is_read_goes_on_while_somebody_is_at_a_generation_far_behind(
+    ledger: Ledger, readers: Log, database_url: str
+) -> None:
+    account = accounts_of(3, 1)[0]
+    for number in range(FAR_LINES):
+        await ledger.execute(ask("consume", account, amount=1, consumption_id=f"c{number}"))
+    projector = await projected(readers)
+    await projector.builder.replacing.rebuild("usage")
+    builder = await asyncpg.connect(database_url)
+    await builder.execute("begin")
+    await builder.execute("select from projections.checkpoints where name = 'usage' and generation = 2 for update")
+    await ledger.execute(ask("consume", account, amount=1))
+    assert await asyncio.wait_for(projector.project(), 5) == 1
+    assert await projector.builder.build() == 0
+    await builder.close()
+    await projector.catch_up()
+    generations = await projector.store.generations()
+    assert [each.generation for each in generations if each.name == "usage" and each.is_current] == [2]
+    assert [each.differs for each in generations if each.name == "usage" and each.is_current] == [False]
+
+
+async def test_any_text_comes_through_as_it_is(ledger: Ledger, readers: Log, database_url: str) -> None:
+    references = ["a\tb", "a\nb", "a\\nb", "a\rb", "\\.", "\\N", "ü \u2028"]
+    for reference in references:
+        await ledger.execute(ask("consume", "a", amount=1, reference=reference))
+    await projected(readers)
+    terms = await value(database_url, "select array_agg(term) from projections.history where term like 'reference/%'")
+    assert sorted(terms) == sorted(f"reference/{reference}" for reference in references)  # type: ignore[call-overload]  # a list
+    assert await rebuild(readers, NAMES) == []
+
+
 async def test_a_row_that_was_changed_is_found_and_replaced(ledger: Ledger, readers: Log, database_url: str) -> None:
     await history(ledger)
     await projected(readers)
@@ -53,8 +86,8 @@ async def test_what_was_replaced_is_thrown_away(ledger: Ledger, readers: Log, da
     await history(ledger)
     projector = await projected(readers)
     await rebuild(readers, ["history"])
-    await projector.switch()
-    await projector.switch()
+    await projector.builder.switch()
+    await projector.builder.switch()
     assert await value(database_url, "select array_agg(distinct generation) from projections.history") == [2]
     assert await value(database_url, "select count(*) from projections.checkpoints where name = 'history'") == 16
 
