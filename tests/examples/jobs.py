@@ -15,6 +15,7 @@ from tests.servers import eventually
 COST_OF = {"a lamp": 5, "flaky": 5, "partial": 4, "fail": 0, "busy": 5, "refuse": 0, "stammer": 5}
 PROMPTS = tuple(COST_OF)
 KINDS_OF = {"succeeded": ["hold", "settle"], "failed": ["hold", "release"]}
+AGAIN_SECONDS = 0.1
 SETTLED_SECONDS_MAX = 240.0
 """The upkeep, redelivery and the pauses of the workers take their time."""
 
@@ -42,12 +43,10 @@ class Asker:
                 prompt = PROMPTS[number % len(PROMPTS)]
                 body = {"model": "aurora-2", "images": 4, "prompt": prompt}
 
-                async def is_answered(asked: Any = body, key: str = f"job-{number}") -> bool:
-                    if (job := await self._ask(session, asked, key)) is not None:
-                        self.jobs[job] = asked["prompt"]
-                    return job is not None
-
-                await eventually(is_answered, "the job is taken", SETTLED_SECONDS_MAX)
+                async with asyncio.timeout(SETTLED_SECONDS_MAX):
+                    while (job := await self._ask(session, body, f"job-{number}")) is None:
+                        await asyncio.sleep(AGAIN_SECONDS)
+                self.jobs[job] = prompt
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._told.wait(), self._pause_seconds)
                 if self._told.is_set():
