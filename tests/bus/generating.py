@@ -25,8 +25,6 @@ class Generating:
     def __init__(self, world: World) -> None:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        self.jobs = 0
-        """How many jobs were looked at in the end."""
         self._world = world
         where = ("--port", str(port), "--data", str(world.data / "generation"))
         servers = ("--ledger-url", world.url, "--nats-url", world.nats_url)
@@ -35,6 +33,11 @@ class Generating:
         self._process: Process | None = None
         self._supervising: asyncio.Task[None] | None = None
         self._asking: list[asyncio.Task[None]] = []
+
+    @property
+    def jobs(self) -> int:
+        """How many jobs were taken so far."""
+        return len(self._asker.jobs)
 
     async def start(self) -> None:
         """Start it, and ask for jobs; its account has a world's funds."""
@@ -71,8 +74,6 @@ class Generating:
         """Ask for no more, wait for the end of every job, and look at each: what they cost in all."""
         self._asker.stop()
         await asyncio.gather(*self._asking)
-        self.jobs = len(self._asker.jobs)
-        assert self.jobs > 0
         return await cost_of_all(self.url, TEAM, self._asker.jobs)
 
     async def stop(self) -> None:

@@ -73,11 +73,12 @@ class UnderLoad:
             self.spent[account] += 1
 
     async def goes_on(self, number: int, *, answered: bool = True) -> None:
-        """Wait until so many more were spent, and some of them answered by the service itself."""
-        enough, answers = self.spent.total() + number, self._answers() + answered
+        """Wait until so many more were spent, and some of them answered by the service itself, a job too where there are any."""
+        enough, answers, jobs = self.spent.total() + number, self._answers() + answered, self._jobs() + answered
 
         def is_enough() -> bool:
-            spent = self.spent.total() >= enough and self._answers() >= answers
+            taken = self.generating is None or self._jobs() >= jobs
+            spent = self.spent.total() >= enough and self._answers() >= answers and taken
             return spent or any(task.done() for task in self._spending)
 
         await eventually(is_enough, "the load goes on")
@@ -93,6 +94,9 @@ class UnderLoad:
             await self.generating.kill()
         else:
             await self.world.kill(what)
+
+    def _jobs(self) -> int:
+        return 0 if self.generating is None else self.generating.jobs
 
     def _answers(self) -> int:
         return sum(count for account, count in self.spent.items() if SPENDERS[account] is not durably)
@@ -118,8 +122,7 @@ class UnderLoad:
     def tell(self, of: str) -> None:
         """Print what was done."""
         spends = Counter(spend.__name__ for account, spend in SPENDERS.items() for _ in range(self.spent[account]))
-        jobs = 0 if self.generating is None else self.generating.jobs
-        print(f"{of}, spent {dict(spends)}, {jobs} jobs")  # noqa: T201 - the figures of a soak are its result
+        print(f"{of}, spent {dict(spends)}, {self._jobs()} jobs")  # noqa: T201 - the figures of a soak are its result
 
     @property
     def durable(self) -> int:

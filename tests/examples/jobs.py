@@ -44,7 +44,7 @@ class Asker:
                 body = {"model": "aurora-2", "images": 4, "prompt": prompt}
 
                 async with asyncio.timeout(SETTLED_SECONDS_MAX):
-                    while (job := await self._ask(session, body, f"job-{number}")) is None:
+                    while (job := await self._ask(session, body, f"job-{number}")) is None:  # noqa: ASYNC110 - nothing announces it
                         await asyncio.sleep(AGAIN_SECONDS)
                 self.jobs[job] = prompt
                 with suppress(TimeoutError):
