@@ -85,8 +85,9 @@ async def cost_of_all(url: str, team: str, answered: Mapping[str, str]) -> int:
         assert answered.keys() <= {job["job"] for job in jobs}
         cost = 0
         for job in jobs:
-            kinds = [row["kind"] for row in (await get(f"/jobs/{job['job']}"))["transactions"]]
+            rows = (await get(f"/jobs/{job['job']}"))["transactions"]
+            kinds = [row["kind"] for row in rows]
             gave_back = ["release"] * (job["state"] == "succeeded" and job["prompt"] == "partial")
-            assert kinds == KINDS_OF[job["state"]] + gave_back, job
+            assert kinds == KINDS_OF[job["state"]] + gave_back, f"{rows} of {job}"
             cost += COST_OF[job["prompt"]] * (job["state"] == "succeeded")
         return cost
