@@ -123,7 +123,7 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
         delivery = _delivery(settings, ledger, gateway, access)
         if delivery is not None:
             stack.push_async_callback(delivery.stop)
-            reads.submitted = delivery.submitted
+            reads.outcomes.submitted, reads.outcomes.refused = delivery.submitted, delivery.refused
         stack.push_async_callback(_drain, ledger)
         alarms: dict[str, Alarm] = {}
         checkpointer = await _checkpointer(settings, ledger, feed, keys)

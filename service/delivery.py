@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 from events.instants import moment
 from service.alert_publisher import AlertPublisher
@@ -52,9 +53,13 @@ class Delivery:
         self._bus.start()
         self._task = asyncio.create_task(self._lead.run(self._work, self.publisher.standing))
 
-    async def submitted(self, account: str, key: str) -> bool:
-        """Say whether a durable command with this key waits in the stream; False also when that cannot be known."""
+    async def submitted(self, account: str, key: str) -> bool | None:
+        """Say whether a durable command with this key waits in the stream; None when that cannot be known."""
         return await self._bus.backlog.holds(account, key)
+
+    async def refused(self, account: str, key: str, seconds: int) -> dict[str, Any] | None:
+        """Return what a durable command submitted at most so long ago was refused with; None when none is known."""
+        return await self._bus.refusals.of(account, key, seconds)
 
     async def stop_intake(self) -> None:
         """Take no more durable commands; those that are being worked on stay in the stream or are acknowledged."""

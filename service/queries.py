@@ -105,6 +105,8 @@ class OutcomeQuery:
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     account: Id
     idempotency_key: Annotated[str, Field(pattern=r"\A[\x20-\x7e]{1,200}\z")]
+    submitted_seconds_ago: Annotated[int, Field(ge=0, le=604_800)] | None = None
+    """Of a durable command: then what it was refused with is looked for as well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

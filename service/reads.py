@@ -8,7 +8,7 @@ added up over time comes from projections, which say how far they are.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from time import monotonic
 from typing import assert_never
 
@@ -17,7 +17,7 @@ from events.catalog import Catalog
 from events.checking import check
 from events.decide import due_facts
 from events.draft import Draft
-from events.errors import AccountNotFound, CommandNotFound, InvalidRequest
+from events.errors import AccountNotFound, InvalidRequest
 from events.evolve import evolve
 from events.facts import Fact
 from events.instants import Instant
@@ -26,7 +26,6 @@ from events.quoting import quote
 from events.recorded import decode
 from projections import accounts, finance, holds, usage
 from projections.balance import account_balance, account_view, quota_view
-from projections.outcome import answer
 from projections.quote import catalog_view, quote_view, verdict_view
 from service.access import Forbidden
 from service.account_list import AccountList
@@ -36,6 +35,7 @@ from service.gathering import Snapshots
 from service.ledger import Ledger
 from service.lists import Lists
 from service.outages import Unavailable
+from service.outcomes import Outcomes
 from service.queries import (
     AccountQuery,
     AccountsQuery,
@@ -87,8 +87,7 @@ class Reads:
         self._accounts = AccountList(ledger.log)
         self._reports = Reports(ledger.log)
         self._views = Views(ledger.log)
-        self.submitted: Callable[[str, str], Awaitable[bool]] = _nowhere
-        """Says whether a durable command with this account and key waits in a stream."""
+        self.outcomes = Outcomes(ledger)
 
     @property
     def _catalog(self) -> Catalog:
@@ -111,7 +110,7 @@ class Reads:
             case QuoteQuery():
                 return 200, self._quote(query)
             case OutcomeQuery():
-                return await self._outcome(query)
+                return await self.outcomes.of(query)
             case BalanceQuery() | AccountQuery() | QuotaQuery():
                 return 200, await self._figures(query)
             case CheckQuery():
@@ -197,27 +196,6 @@ class Reads:
 
     def _quote(self, query: QuoteQuery) -> View:
         return quote_view(quote(self._catalog, query))
-
-    async def _outcome(self, query: OutcomeQuery) -> tuple[int, View]:
-        account, key = query.account, query.idempotency_key
-        waits = self._ledger.in_progress(account, key)
-        outcome = await self._ledger.outcome(account, key)
-        if outcome is None and not waits:
-            waits = await self.submitted(account, key)
-            if not waits:  # it may have been taken from the stream and written meanwhile
-                outcome = await self._ledger.outcome(account, key)
-        if outcome is not None:
-            return 200, answer(account, outcome.lines, outcome.state, replayed=True)
-        if waits:
-            return 202, {"account": account, "idempotency_key": key, "status": "in_progress"}
-        partition = self._ledger.partition(account)
-        head = await self._log.head(partition)
-        raise CommandNotFound(
-            f"account {account} has no command with the key {key}",
-            account=account,
-            idempotency_key=key,
-            as_of=f"{partition}-{head.position}",
-        )
 
     async def _figures(self, query: BalanceQuery | AccountQuery | QuotaQuery) -> View:
         if query.min_token is not None:
@@ -322,11 +300,6 @@ class Reads:
                 if monotonic() > deadline:
                     raise Unavailable(f"the projection {name} has not reached {token}")
                 await asyncio.sleep(TOKEN_POLL_SECONDS)
-
-
-async def _nowhere(_account: str, _key: str) -> bool:
-    """Say that no stream has the key, for there is none."""
-    return False
 
 
 def not_found(account: str) -> AccountNotFound:

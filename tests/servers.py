@@ -70,16 +70,18 @@ async def clone_template(server_url: str) -> str:
     return await create_database(server_url, f"test_{next(_numbers)}", TEMPLATE)
 
 
-async def eventually(holds: Callable[[], bool | Awaitable[bool]], what: str) -> None:
-    """Waits until the condition holds, looking again and again; fails with `what` after 60 seconds.
+async def eventually(
+    holds: Callable[[], bool | Awaitable[bool]], what: str, seconds_max: float = EVENTUALLY_SECONDS_MAX
+) -> None:
+    """Waits until the condition holds, looking again and again; fails with `what` after 60 seconds unless told.
 
     For conditions that nothing announces; wait on an event, a future or a process where there is one.
     """
     clock = asyncio.get_running_loop().time
-    deadline = clock() + EVENTUALLY_SECONDS_MAX
+    deadline = clock() + seconds_max
     while clock() < deadline:
         outcome = holds()
         if outcome if isinstance(outcome, bool) else await outcome:
             return
         await asyncio.sleep(0.01)
-    raise AssertionError(f"not within {EVENTUALLY_SECONDS_MAX:.0f} s: {what}")
+    raise AssertionError(f"not within {seconds_max:.0f} s: {what}")

@@ -236,6 +236,12 @@ class CommandNotFound(NotFound):
 
     code = "command_not_found"
 
+    @property
+    def refusal(self) -> Refused | None:
+        """What a durable command with this key was refused with, when that was asked for and is still known."""
+        told = self.problem.get("refusal")
+        return None if told is None else refused(told)
+
 
 class IdempotencyMismatch(Refused):
     """The key was used before for another command."""

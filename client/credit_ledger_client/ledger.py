@@ -14,15 +14,15 @@ import asyncio
 import itertools
 import logging
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from copy import copy
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 from credit_ledger_client.answers import Answer, Reservation
 from credit_ledger_client.asking import new_key
 from credit_ledger_client.commands import Commands
-from credit_ledger_client.errors import ReservationExpired, ReservationFinalized, Unavailable
-from credit_ledger_client.fields import Priced, ReserveFields
+from credit_ledger_client.errors import ConsumptionNotFound, ReservationExpired, ReservationFinalized, Unavailable
+from credit_ledger_client.fields import Priced, RefundFields, ReleaseFields, ReserveFields
 from credit_ledger_client.following import Following
 from credit_ledger_client.holding import TTL_SECONDS_MAX, Hold, lives_for
 from credit_ledger_client.patience import Patience
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     import aiohttp
 
 CLOSE_SECONDS_MAX = 10.0
+CONSUMPTION_LOOKS = 10
+LOOK_SECONDS = 0.1
 _PAID = frozenset({"settled", "settled_late"})
 
 _log = logging.getLogger(__name__)
@@ -184,6 +186,31 @@ class Ledger(Commands, Queries, Submitting):
             return answer, ttl_seconds if ends else None
 
         return Hold(self, account, begin, renew=renew)
+
+    async def give_back(self, account: str, consumption_id: str, **fields: Unpack[RefundFields]) -> Answer:
+        """Refund work that failed after it was paid for, or while that was on its way; the id is that of its hold.
+
+        A job that was queued may fail before the block that queued it has ended, or before a durable consume is executed:
+        so a consumption that is not there yet is waited for, a second. When it does not come the hold is released; then
+        nothing was paid, and nothing will be. Raises Refused: ReservationNotFound when there is no such hold either.
+        """
+        given: RefundFields = {**fields, "key": fields.get("key") or self._key_of_refund(consumption_id, fields)}
+        for _ in range(CONSUMPTION_LOOKS):
+            with suppress(ConsumptionNotFound):
+                return await self.refund(account, consumption_id, **given)
+            await asyncio.sleep(LOOK_SECONDS)
+        released: ReleaseFields = {"key": f"{consumption_id}:release"}
+        if (reason := fields.get("reason")) is not None:
+            released["reason"] = reason
+        try:
+            return await self.release(account, consumption_id, **released)
+        except ReservationFinalized:  # it was paid for at last
+            return await self.refund(account, consumption_id, **given)
+
+    @staticmethod
+    def _key_of_refund(consumption_id: str, fields: RefundFields) -> str:
+        """Return a key: all of a consumption is given back once, parts of it as often as they are asked for."""
+        return f"{consumption_id}:refund" if fields.get("amount") is None else new_key()
 
     # -- the stream of events --------------------------------------------------------------------------------------
 

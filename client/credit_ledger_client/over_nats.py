@@ -210,7 +210,7 @@ class NatsTransport(Transport):
                 if not place:
                     self._outcomes.pop((name, key), None)
             reply = _told(answered)
-            if reply.json.get("account", account) == account:
+            if answered.headers.get("Account", account) == account == reply.json.get("account", account):
                 return reply
             place = self._outcomes.setdefault((name, key), [])
 

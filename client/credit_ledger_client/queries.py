@@ -39,6 +39,7 @@ from credit_ledger_client.fields import (
     StatementFields,
     TransactionsFields,
     UsageFields,
+    wire,
 )
 from credit_ledger_client.transport import Request
 
@@ -75,12 +76,13 @@ class Queries(Asking):
         """Return an account; `include` may name `quota` and `audit`."""
         return await self._query(Account, "account", fields, account=account, include=",".join(include) or None)
 
-    async def outcome(self, account: str, key: str) -> Answer | None:
+    async def outcome(self, account: str, key: str, *, submitted_seconds_ago: int | None = None) -> Answer | None:
         """Return what a command with this key led to first, or None while it is being worked on.
 
-        Raises CommandNotFound when none was accepted so far: one that is still on its way may be accepted later.
+        Raises CommandNotFound when none was accepted so far: one that is still on its way may be accepted later. Of a
+        durable command say how long ago it was submitted, at most: then `refusal` of that error is what it was told.
         """
-        fields = {"account": account, "idempotency_key": key}
+        fields = wire({"account": account, "idempotency_key": key, "submitted_seconds_ago": submitted_seconds_ago})
         reply = await self._send(Request("query", "outcome", fields))
         return None if reply.status == 202 else read(Answer, reply)
 

@@ -9,7 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
+from math import ceil
 from typing import Any, Literal
+
+from pydantic_core import to_json
 
 from credit_ledger_client.answers import Answer
 from credit_ledger_client.asking import Asking, new_key, read
@@ -17,6 +20,8 @@ from credit_ledger_client.errors import LedgerError, OutcomeUnknown, Unavailable
 from credit_ledger_client.transport import Reply, Request, Result, Unanswered, Unreached
 
 LOOK_SECONDS = 1.0
+TOLD_SECONDS_MAX = 7 * 24 * 60 * 60
+"""So long outcomes are kept."""
 Command = Literal[
     "reserve",
     "consume",
@@ -42,13 +47,14 @@ class Submitted:
         self.key = request.key or ""
         self._asking = asking
         self._hearing = hearing
+        self._began = asyncio.get_running_loop().time()
         hearing.add_done_callback(_seen)
 
     async def result(self, within: float = 30.0) -> Answer:
         """Return what it led to; raises Refused, and OutcomeUnknown when that was not told within so many seconds.
 
-        It may still be executed after that. An outcome that was told while the connection was lost is found when the
-        command was accepted; refusals are told again by `results` only.
+        It may still be executed after that. An outcome that was told while the connection was lost is looked up, for which
+        the caller needs the scope `read`.
         """
         deadline = asyncio.get_running_loop().time() + within
         while (left := deadline - asyncio.get_running_loop().time()) > 0:
@@ -58,17 +64,20 @@ class Submitted:
                 await asyncio.sleep(min(left, LOOK_SECONDS))
             if self._hearing.done() and self._hearing.exception() is None:
                 return read(Answer, self._hearing.result())
-            if (found := await self._accepted(left)) is not None:
-                return found
+            if (found := await self._looked_up(left)) is not None:
+                return read(Answer, found)
         detail = f"no outcome within {within:g} s; the command is stored and may still be executed"
         raise OutcomeUnknown(detail, account=self.account, key=self.key)
 
-    async def _accepted(self, left: float) -> Answer | None:
-        """Return the outcome when the ledger has it; that it cannot say so now is no reason to stop waiting."""
+    async def _looked_up(self, left: float) -> Reply | None:
+        """Return the outcome when the ledger knows it; that it cannot say so now is no reason to stop waiting."""
+        seconds = ceil(asyncio.get_running_loop().time() - self._began)
         with suppress(LedgerError):
-            reply = await self._asking.look_up(self.account, self.key, min(left, 2.0))
+            reply = await self._asking.look_up(self.account, self.key, seconds, within=min(left, 2.0))
             if reply.status == 200:
-                return read(Answer, reply)
+                return reply
+            if (refusal := reply.json.get("refusal")) is not None:
+                return Reply(int(refusal["status"]), to_json(refusal))
         return None
 
 
@@ -125,9 +134,10 @@ class Submitting(Asking):
             await asyncio.sleep(pause)
             pause = min(2 * pause, self.patience.pause_seconds_max)
 
-    async def look_up(self, account: str, key: str, within: float) -> Reply:
-        """Return what the query `outcome` answers; raises Unavailable."""
-        fields: Mapping[str, Any] = {"account": account, "idempotency_key": key}
+    async def look_up(self, account: str, key: str, seconds: int, *, within: float) -> Reply:
+        """Return what the query `outcome` answers about a command that was submitted so long ago; raises Unavailable."""
+        ago = min(seconds, TOLD_SECONDS_MAX)
+        fields: Mapping[str, Any] = {"account": account, "idempotency_key": key, "submitted_seconds_ago": ago}
         return await self._send(Request("query", "outcome", fields), within)
 
     async def results(self) -> AsyncIterator[Outcome]:

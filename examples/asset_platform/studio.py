@@ -10,19 +10,15 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
 from uuid import uuid4
 
 from credit_ledger_client import Hold, Ledger, LedgerError
-from credit_ledger_client.errors import ConsumptionNotFound
 from examples.stopping import stopped
 
 JOBS_MAX = 1000
 REFUND_SECONDS_MAX = 600.0
-CONSUME_LOOKS = 10
-LOOK_SECONDS = 0.1
 
 _log = logging.getLogger(__name__)
 
@@ -127,24 +123,12 @@ class Studio:
         job.state = "failed"
 
     async def _give_back(self, job: Job, amount: int | None, key: str, reason: str) -> None:
-        """Refund what did not come to be.
-
-        A job may fail before the request that queued it is answered and paid for, so a consumption that is not there
-        yet is waited for. When it does not come, the hold is released: then nothing was paid, and nothing will be.
-        """
-        for looked in range(CONSUME_LOOKS + 1):
-            try:
-                answer = await self._ledger.refund(
-                    job.team, job.paid, amount=amount, reason=reason, key=key, within=REFUND_SECONDS_MAX
-                )
-            except ConsumptionNotFound:
-                await asyncio.sleep(LOOK_SECONDS)
-                if looked == CONSUME_LOOKS - 1:
-                    with suppress(LedgerError):  # it came after all, and is refunded in the last round
-                        await self._ledger.release(job.team, job.paid, reason=reason)
-            except LedgerError:
-                _log.exception("job %s failed and was not refunded", job.id)
-                return
-            else:
-                job.refunded = answer.consumption.refunded if answer.consumption else 0
-                return
+        """Refund what did not come to be; the request that queued the job may not even be answered and paid for yet."""
+        try:
+            answer = await self._ledger.give_back(
+                job.team, job.paid, amount=amount, reason=reason, key=key, within=REFUND_SECONDS_MAX
+            )
+        except LedgerError:
+            _log.exception("job %s failed and was not refunded", job.id)
+        else:
+            job.refunded = answer.consumption.refunded if answer.consumption else 0

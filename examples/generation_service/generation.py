@@ -24,6 +24,7 @@ from credit_ledger_client import (
     Ledger,
     LedgerError,
     Refused,
+    ReservationExpired,
     ReservationFinalized,
     Unavailable,
 )
@@ -42,6 +43,8 @@ from examples.generation_service.queue import Queue, QueueAway, Task
 from examples.generation_service.store import Store
 
 DELIVERIES_MAX = 20
+HOLD_SECONDS = 900
+"""What a hold is given anew while its job is open; it is never made shorter."""
 PAUSE_SECONDS_MAX = 10.0
 
 _log = logging.getLogger(__name__)
@@ -160,12 +163,11 @@ class Generation:
             return
         pause = min(self._pause_seconds * 2 ** min(task.deliveries - 1, 20), PAUSE_SECONDS_MAX)
         try:
-            async with self._hold(job.id, job.team, job.work) as hold:  # the one it has, or a new one if that ran out
-                hold.hand_over()
-            started = self.store.start(job, hold.id)
-            if started is None:
-                await self._leave(job, hold.id)
-            else:
+            hold = await self._held(job)
+            started = None if hold is None else self.store.start(job, hold)
+            if hold is not None and started is None:
+                await self._leave(job, hold)
+            if started is not None:
                 self.store.begun(started, await self._provider.begin(started))
         except (ProviderRefused, InsufficientCredits, ReservationFinalized) as error:
             await self.decide(self.store.fail(job.id, job.attempt, str(error)))
@@ -180,6 +182,17 @@ class Generation:
             await task.later(pause)
             return
         await task.done()
+
+    async def _held(self, job: Job) -> str | None:
+        """Return the hold of a job: the one it has, or a new one if that ran out; None when the job was decided meanwhile."""
+        try:
+            async with self.ledger.take_over(job.team, job.hold, ttl_seconds=HOLD_SECONDS, renew=False) as hold:
+                return hold.hand_over()
+        except (ReservationExpired, ReservationFinalized):
+            if not self._known(job.id).is_open:  # a task that came twice, or a cancel: that is why the hold has ended
+                return None
+        async with self._hold(job.id, job.team, job.work) as anew:
+            return anew.hand_over()
 
     async def _leave(self, job: Job, hold_id: str) -> None:
         """Give back the hold that was made for a job which was cancelled or failed meanwhile."""

@@ -11,10 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from credit_ledger_client import LedgerError
-from examples.generation_service.generation import Generation
+from examples.generation_service.generation import HOLD_SECONDS, Generation
 from examples.generation_service.queue import QueueAway
-
-HOLD_SECONDS = 900
 
 _log = logging.getLogger(__name__)
 

@@ -43,15 +43,15 @@ class Backlog:
         """Use this client."""
         self._client = client
 
-    async def holds(self, account: str, key: str) -> bool:
-        """Say whether a command with this key waits in the stream; False also when that cannot be known."""
+    async def holds(self, account: str, key: str) -> bool | None:
+        """Say whether a command with this key waits in the stream; None when that cannot be known."""
         try:
             async with asyncio.timeout(LOOK_SECONDS_MAX), self._looking:
                 return await self._look(key_digest(account, key))
         except (StreamAway, TimeoutError):
-            return False
+            return None
 
-    async def _look(self, digest: bytes) -> bool:
+    async def _look(self, digest: bytes) -> bool | None:
         info = await self._ask("STREAM.INFO")
         if info is None or not info["state"]["messages"]:
             return False
@@ -64,8 +64,10 @@ class Backlog:
                 del self._keys[old]
         self._next = max(self._next, first)
         while not await self._stands(digest):
-            if self._next > last or len(self._order) >= KEYS_MAX:
+            if self._next > last:
                 return False
+            if len(self._order) >= KEYS_MAX:
+                return None
             await self._read_on(digest, last)
         return True
 

@@ -15,6 +15,7 @@ from service.bus.checkpoint_stream import CheckpointStream
 from service.bus.connection import Connection, LastingClient
 from service.bus.event_stream import EventStream
 from service.bus.submissions import Submissions
+from service.bus.told import Refusals
 from service.gateway import Gateway
 
 
@@ -33,6 +34,7 @@ class DurableBus:
     ) -> None:
         self.events = EventStream(prefix)
         self.backlog = Backlog(prefix)
+        self.refusals = Refusals(prefix)
         self.alerts = AlertStream(prefix)
         self.checkpoints = CheckpointStream(prefix)
         self.submissions = Submissions(gateway=gateway, access=access, prefix=prefix, healthy=healthy)
@@ -56,3 +58,4 @@ class DurableBus:
         await self.checkpoints.attach(client)
         await self.submissions.attach(client)
         await self.backlog.attach(client)
+        await self.refusals.attach(client)

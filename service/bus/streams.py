@@ -29,6 +29,8 @@ HEADERS_BYTES_MAX = 8 * 1024
 BYTES_MIN = 4 * 1024 * 1024
 DAY_SECONDS = 24 * 60 * 60
 NANOSECONDS = 1_000_000_000
+STATUS = "Ledger-Status"
+"""The header of a stored outcome: nats-py takes a stored message with the header `Status` for an error of the server."""
 
 _log = logging.getLogger(__name__)
 

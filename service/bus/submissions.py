@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
@@ -37,7 +38,7 @@ from service.bus.connection import LastingClient
 from service.bus.endpoint import fitted
 from service.bus.jetstream import StreamAway, publish, request
 from service.bus.pulling import Pulling
-from service.bus.streams import HEADERS_BYTES_MAX, command_specs, ensure, make_readable
+from service.bus.streams import HEADERS_BYTES_MAX, STATUS, command_specs, ensure, make_readable
 from service.bus.submitted import Submission, Submitted, Unreadable, caller_of, read
 from service.ending import ended
 from service.gateway import Gateway
@@ -48,12 +49,12 @@ AT_WORK_MAX = 512
 ACK_SECONDS_MAX = 60.0
 PROGRESS_SECONDS = 20.0
 RETRY_SECONDS_MAX = 2.0
-STATUS = "Ledger-Status"
-"""The header of a stored outcome: nats-py takes a stored message with the header `Status` for an error of the server."""
 UNSTORED_SECONDS = 5.0
 """For so long it may be tried again to store an outcome or an acknowledgement before that is an alarm."""
 FAILURES_MAX = 8
 """So often a command may fail while the ledger is well; then it goes to the dead, and its account's others go on."""
+
+_MAY_BE_A_HEADER = re.compile(r"[\x21-\x7e]{1,128}")
 
 _log = logging.getLogger(__name__)
 
@@ -268,6 +269,8 @@ class Submissions:
             "Idempotency-Key": submission.key,
             "Content-Type": "application/json" if reply.code is None else "application/problem+json",
         }
+        if submission.account is not None and _MAY_BE_A_HEADER.fullmatch(submission.account):
+            headers["Account"] = submission.account
         if reply.code is not None:
             headers |= {"Nats-Service-Error-Code": str(reply.status), "Nats-Service-Error": reply.code}
         subject = f"{self._prefix}.result.{submission.caller}.{submission.command}"

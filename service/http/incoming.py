@@ -26,7 +26,12 @@ PARAMETERS_MAX = 32
 IDEMPOTENCY_KEY = istr("Idempotency-Key")
 ON_BEHALF_OF = istr("On-Behalf-Of")
 
-_INTEGERS = frozenset({"quantity", "amount", "limit", "partition", "after", "days", "pace_days", "age_seconds"})
+_INTEGERS = frozenset(
+    {
+        *("quantity", "amount", "limit", "partition", "after", "days", "pace_days", "age_seconds"),
+        "submitted_seconds_ago",
+    }
+)
 _INTEGER_DIGITS_MAX = 18
 _SWITCHES = frozenset({"proof"})
 _BOOLEANS = {"true": True, "false": False}

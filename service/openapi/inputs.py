@@ -68,6 +68,7 @@ _TOLD = {
     "reservation": "Events about this reservation.",
     "reservation_id": "The reservation's id.",
     "state": "Only what is in this state.",
+    "submitted_seconds_ago": "How long ago a durable command was submitted, at most: then its refusal is told as well.",
     "to": "An instant, excluded.",
     "type": "The type of events.",
     "unit": "A unit of the catalog; `credits` when left out.",

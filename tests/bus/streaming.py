@@ -147,7 +147,7 @@ async def delivering(
     ledger.followers.append(publisher.note)
     alerts = AlertPublisher(Outgoing(log), bus.alerts, prefix=prefix, source=source_of(ledger.id), poll_seconds=0.02)
     delivery = Delivery(Lead(outbox, new_id()), bus, publisher, alerts)
-    reads.submitted = delivery.submitted
+    reads.outcomes.submitted, reads.outcomes.refused = delivery.submitted, delivery.refused
     client = LastingClient()
     await client.connect(nats_url, reconnect_time_wait=0, max_reconnect_attempts=-1, error_cb=_ignore)
     if start:

@@ -9,7 +9,7 @@ import nats.errors
 import pytest
 from nats.aio.client import Client
 
-from tests.bus.world import FUNDS, World, ask, check, open_account, post, settled, submit, world
+from tests.bus.world import GIVEN, World, ask, check, open_account, post, settled, submit, world
 from tests.servers import eventually
 
 NATS_ACCOUNT, HTTP_ACCOUNT, DURABLE_ACCOUNT = "n", "h", "d"
@@ -49,7 +49,7 @@ async def spend_over_http(of: World, seconds: float) -> int:
         await post(of, f"/v1/accounts/{HTTP_ACCOUNT}/consumptions", {"amount": 1}, f"k{count}")
         assert clock() - began < 5
     assert (await of.get("/readyz"))[0] == 200
-    assert (await of.get(f"/v1/accounts/{HTTP_ACCOUNT}/balance"))[1]["available"] == 7000 + FUNDS - count
+    assert (await of.get(f"/v1/accounts/{HTTP_ACCOUNT}/balance"))[1]["available"] == GIVEN - count
     return count
 
 

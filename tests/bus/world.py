@@ -27,7 +27,10 @@ from service.store.migrate import migrate
 from service.store.publishing import Outbox
 from tests.servers import EVENTUALLY_SECONDS_MAX, PARTITIONS, eventually, throwaway_directory
 
+PLAN = "enterprise"
 FUNDS = 1_000_000
+GIVEN = 10_000 + FUNDS
+"""What an account has: its plan's allowance, and what was granted beside it."""
 SETTLED_SECONDS_MAX = 600
 PROGRAM = Path(sys.executable).with_name("credit-ledger")
 GONE = (nats.errors.Error, aiohttp.ClientError, OSError, TimeoutError)
@@ -38,7 +41,7 @@ class World:
     """Both servers and one service, or more of them."""
 
     def __init__(self, data: Path) -> None:
-        self._data = data
+        self.data = data
         self._ports = {what: free_port() for what in ("nats", "postgres", "http")}
         self._services: list[asyncio.subprocess.Process] = []
         self._supervising: list[asyncio.Task[None]] = []
@@ -53,10 +56,10 @@ class World:
         return f"http://127.0.0.1:{self._ports['http']}"
 
     async def start(self) -> None:
-        self._postgres = EmbeddedPostgres(self._data, self._ports["postgres"])
+        self._postgres = EmbeddedPostgres(self.data, self._ports["postgres"])
         self.database_url = await self._postgres.start()
         await migrate(self.database_url, PARTITIONS)
-        self._nats = EmbeddedNats(self._data, self._ports["nats"])
+        self._nats = EmbeddedNats(self.data, self._ports["nats"])
         self.nats_url = await self._nats.start()
         self.client = await nats.connect(
             self.nats_url, reconnect_time_wait=0, max_reconnect_attempts=-1, error_cb=_ignore
@@ -77,7 +80,7 @@ class World:
         else:
             os.kill(self._postgres.pid or 0, signal.SIGKILL)
             await self._postgres.stop()
-            self._postgres = EmbeddedPostgres(self._data, self._ports["postgres"])
+            self._postgres = EmbeddedPostgres(self.data, self._ports["postgres"])
             await self._postgres.start()
 
     async def take_nats_away(self) -> None:
@@ -85,7 +88,7 @@ class World:
         await self._nats.stop()
 
     async def bring_nats_back(self) -> None:
-        self._nats = EmbeddedNats(self._data, self._ports["nats"])
+        self._nats = EmbeddedNats(self.data, self._ports["nats"])
         await self._nats.start()
 
     async def stop(self) -> None:
@@ -129,7 +132,7 @@ class World:
             )
 
     def _log(self, number: int) -> Path:
-        return self._data / f"service-{number}.log"
+        return self.data / f"service-{number}.log"
 
     def check_ends(self) -> None:
         """A service ends by itself for one reason only: there is no database when it starts."""
@@ -142,7 +145,7 @@ class World:
         return own | {
             "LEDGER_DATABASE_URL": self.database_url,
             "LEDGER_NATS_URL": self.nats_url,
-            "LEDGER_CATALOG": str(CATALOGS / "content_platform.toml"),
+            "LEDGER_CATALOG": str(CATALOGS / "asset_studio.toml"),
             "LEDGER_HTTP_PORT": str(http_port),
             "LEDGER_AUTH": "off",
         }
@@ -208,7 +211,7 @@ async def ask(world: World, command: str, body: Mapping[str, Any]) -> None:
 
 async def open_account(world: World, account: str) -> None:
     """An account with FUNDS beside its plan's allowance."""
-    await submit(world, "change_plan", {"account": account, "plan": "agency", "idempotency_key": "open"})
+    await submit(world, "change_plan", {"account": account, "plan": PLAN, "idempotency_key": "open"})
     await submit(world, "grant", {"account": account, "amount": FUNDS, "kind": "purchase", "idempotency_key": "funds"})
 
 
@@ -253,7 +256,7 @@ async def check(world: World, spent: Mapping[str, int], submitted: int) -> None:
     assert (await js.stream_info("CREDITS_DEAD")).state.messages == 0
     for account, amount in spent.items():
         status, balance = await world.get(f"/v1/accounts/{account}/balance")
-        assert (status, balance["available"], balance["reserved"]) == (200, 7000 + FUNDS - amount, 0)
+        assert (status, balance["available"], balance["reserved"]) == (200, GIVEN - amount, 0)
     world.check_ends()
     verify = await asyncio.create_subprocess_exec(
         PROGRAM, "audit", "verify", env=world.environment(), stdout=asyncio.subprocess.PIPE

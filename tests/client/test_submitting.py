@@ -1,12 +1,17 @@
 """Durable commands: safe when `submit` returns, their outcomes told, refusals too."""
 
 import asyncio
+from urllib.parse import urlsplit
 
 import pytest
 
-from credit_ledger_client import InsufficientCredits, Ledger, OutcomeUnknown, Unavailable
+from credit_ledger_client import CommandNotFound, InsufficientCredits, Ledger, OutcomeUnknown, Refused, Unavailable
 from credit_ledger_client.testing import LedgerDouble
+from tests.bus.calling import bus_of
+from tests.bus.streaming import delivering, new_prefix
+from tests.bus.test_submitting import is_taking, stored
 from tests.servers import EVENTUALLY_SECONDS_MAX
+from tests.writer.proxy import Proxy
 
 
 @pytest.fixture(params=["nats", "double"])
@@ -31,6 +36,41 @@ async def test_a_refusal_is_an_outcome_too(ledger: Ledger, account: str) -> None
     with pytest.raises(InsufficientCredits) as caught:
         await submitted.result()
     assert caught.value.max_affordable == 37
+    with pytest.raises(CommandNotFound) as unknown:
+        await ledger.outcome(account, submitted.key, submitted_seconds_ago=60)
+    assert isinstance(unknown.value.refusal, InsufficientCredits), "whoever was away when it was told can ask"
+    with pytest.raises(CommandNotFound) as unknown:
+        await ledger.outcome(account, submitted.key)
+    assert unknown.value.refusal is None
+
+
+@pytest.mark.parametrize(("quantity", "code"), [(1, None), (1000, "insufficient_credits")])
+async def test_an_outcome_that_was_told_while_the_connection_was_lost_is_found(
+    database_url: str, nats_url: str, quantity: int, code: str | None
+) -> None:
+    prefix = new_prefix()
+    async with delivering(database_url, nats_url, prefix) as before:
+        await is_taking(before)
+    proxy = Proxy(nats_url)
+    await proxy.come()
+    way = f"nats://127.0.0.1:{urlsplit(proxy.url).port}"
+    async with delivering(database_url, nats_url, prefix, start=False) as stage:
+        bus = bus_of(stage.gateway, nats_url, prefix=prefix)
+        bus.start()
+        async with Ledger.over_nats(way, caller="shop", prefix=prefix) as ledger:
+            submitted = await ledger.submit("consume", "a", operation="create_reel", quantity=quantity)
+            proxy.go_away()
+            stage.delivery.start()
+            await stored(stage, "RESULTS", 1)
+            await proxy.come()
+            try:
+                assert (await submitted.result()).consumption is not None
+                told = None
+            except Refused as refusal:
+                told = refusal.code
+            assert told == code
+        await bus.stop()
+    proxy.go_away()
 
 
 async def test_commands_of_an_account_are_executed_in_their_order(ledger: Ledger, account: str) -> None:

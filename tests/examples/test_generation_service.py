@@ -103,12 +103,14 @@ class Teams:
 
 
 @asynccontextmanager
-async def serving(studio: Service, path: Path, team: str, *, workers: int = 2) -> AsyncIterator[Teams]:
+async def serving(
+    studio: Service, path: Path, team: str, *, workers: int = 2, ledger_url: str | None = None
+) -> AsyncIterator[Teams]:
     """The service on a file; the team is on the plan pro: 2025 credits, 10 jobs at once."""
     port = unused_port()
     url = f"http://127.0.0.1:{port}"
     name = path.stem.replace(".", "-")
-    ledger = Ledger.over_http(studio.url)
+    ledger = Ledger.over_http(ledger_url or studio.url)
     queue = Queue(studio.nats_url, f"JOBS-{name}", f"jobs-{name}")
     provider = Provider(f"{url}/fake-provider", f"{url}/provider/webhook")
     generation = Generation(ledger, Store(path, Clock()), queue, provider, pause_seconds=0.05)

@@ -14,9 +14,10 @@ from credit_ledger_client.ledger import Ledger
 from credit_ledger_client.patience import Patience
 from credit_ledger_client.testing.books import LEDGER_ID, Books, problem
 from credit_ledger_client.testing.reading import answer
+from credit_ledger_client.testing.views import View
 from credit_ledger_client.transport import Published, Reply, Request, Result, Start, Transport, Unanswered, Unreached
 from events.catalog import Catalog, parse_catalog
-from events.errors import Refusal
+from events.errors import CommandNotFound, Refusal
 from events.instants import Instant, instant, moment
 from events.recorded import TYPE_OF, Actor, Line
 
@@ -84,6 +85,8 @@ class Memory(Transport):
         self._books = books
         self._sleepers: list[tuple[Instant, asyncio.Future[None]]] = []
         self._results: list[Result] = []
+        self._refused: dict[tuple[str, str], View] = {}
+        """What durable commands were refused with, by account and key."""
         self._failure: str | None = None
         self._is_closed = False
         self._news = asyncio.Event()
@@ -166,6 +169,10 @@ class Memory(Transport):
                 status, view = self._books.batch(fields, actor=actor, dry_run=dry_run)
             else:
                 status, view = self._books.execute(request.name, fields, key=request.key, actor=actor, dry_run=dry_run)
+        except CommandNotFound as unknown:
+            told = self._refused.get((str(fields["account"]), str(fields["idempotency_key"])))
+            is_asked = told is not None and "submitted_seconds_ago" in fields
+            status, view = unknown.status, problem(unknown) | ({"refusal": told} if is_asked else {})
         except Refusal as refusal:
             status, view = refusal.status, problem(refusal)
         return Reply(status, msgspec.json.encode(view))
@@ -174,7 +181,10 @@ class Memory(Transport):
         """Execute at once what a real ledger would execute soon."""
         if self._failure == "away":
             raise Unreached("the ledger is away")
-        self._results.append(Result(request.name, request.key or "", self._executed(request)))
+        reply, key = self._executed(request), request.key or ""
+        self._results.append(Result(request.name, key, reply))
+        if reply.status >= 300:
+            self._refused[str(request.fields["account"]), key] = reply.json
         self._tell()
 
     async def listen(self) -> None:
