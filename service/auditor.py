@@ -17,6 +17,7 @@ from service.auditing.faults import Fault, Faulty
 from service.auditing.memory import States
 from service.auditing.trusted import last_marks
 from service.auditing.verifier import Mark, Verifier
+from service.ending import ended
 from service.outages import Outage
 from service.store.auditing import LINES_PER_PAGE, next_lines
 from service.store.log import Log
@@ -52,8 +53,7 @@ class Auditor:
     async def stop(self) -> None:
         """Stop; the next start begins anew."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+            await ended([self._task])
 
     def alarm(self) -> str | None:
         """Return what is wrong with the history, in words, or None."""

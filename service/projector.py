@@ -17,6 +17,7 @@ import logging
 from contextlib import suppress
 from time import monotonic
 
+from service.ending import ended
 from service.outages import Outage
 from service.store.log import Log
 from service.store.projecting import Projecting, Switched
@@ -72,8 +73,7 @@ class Projector:
     async def stop(self) -> None:
         """Stop; a batch that was begun is not in any projection, or in all."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+            await ended([self._task])
 
     def measure(self, metrics: Metrics) -> None:
         """Add what there is to know about projections."""

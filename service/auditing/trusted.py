@@ -16,6 +16,7 @@ from service.store.log import Log
 
 NOTES_PER_PAGE = 500
 
+
 def read_checkpoints(path: Path) -> tuple[Checkpoint, ...]:
     """Return the checkpoints of a file, or of a directory the last one of each of its files.
 
@@ -87,6 +88,5 @@ async def last_marks(log: Log) -> Marks:
 def together(some: Marks, others: Marks) -> Marks:
     """Return the marks of both."""
     return {
-        partition: MarkList(chain(some.get(partition, ()), others.get(partition, ())))
-        for partition in {*some, *others}
+        partition: MarkList(chain(some.get(partition, ()), others.get(partition, ()))) for partition in {*some, *others}
     }
