@@ -183,9 +183,11 @@ class State(msgspec.Struct, gc=False):
 
     def settle(self) -> None:
         """Let what changed be known; the fork that another decision makes starts from there."""
-        self.known.update(self.changed)
-        self.changed = {}
-        self.created = set()
+        if self.changed:
+            self.known.update(self.changed)
+            self.changed = {}
+        if self.created:
+            self.created = set()
 
     def forget_all_but(self, known: dict[Key, Item | None]) -> None:
         """Go on with these items; all others are missing from now on."""

@@ -31,7 +31,12 @@ def put_grant(state: State, new: Grant) -> None:
     account = state.account
     grants = account.grants
     old = grants.get(new.id)
-    if old is not None and old.state == new.state == "active" and new.operations is None and new.live:
+    if (
+        old is not None
+        and old.state == new.state == "active"
+        and new.operations is None
+        and (new.remaining > 0 or new.held > 0)
+    ):
         _move(account, new, new.remaining - old.remaining, new.held - old.held)
         grants[new.id] = new
         return
@@ -87,7 +92,7 @@ def add_debt(account: Account, unit: str, amount: int) -> None:
 
 def known_grant(state: State, grant_id: str) -> Grant:
     """Return the grant that an event names; raises LookupError when there is none, and Missing."""
-    grant = state.grant(grant_id)
+    grant = state.account.grants.get(grant_id) or state.grant(grant_id)
     if grant is None:
         raise LookupError(f"account {state.account.id}: the event names grant {grant_id}, which does not exist")
     return grant

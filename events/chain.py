@@ -23,12 +23,12 @@ class BrokenChain(ValueError):
 
 def verify(partition: int, lines: Iterable[bytes]) -> Iterable[Event]:
     """Yield the events of `lines`, the whole log of `partition` from position 1; raises BrokenChain at the first fault."""
-    expected = GENESIS
+    expected, prefix = GENESIS, f"{partition}-"
     for position, line in enumerate(lines, start=1):
         event = decode(line)
-        if (event.partition, event.position) != (partition, position):
+        if event.partition != partition or event.position != position:
             raise BrokenChain(partition, position, f"the line says it is {event.partition}-{event.position}")
-        if event.id != f"{partition}-{position}":
+        if event.id != prefix + str(position):
             raise BrokenChain(partition, position, f"the id is {event.id}")
         if event.prev_hash != expected:
             raise BrokenChain(partition, position, f"prev_hash is {event.prev_hash}, the line before has {expected}")

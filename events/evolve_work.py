@@ -52,10 +52,12 @@ def reserved(state: State, kind: Kind, data: Reserved, at: Instant) -> None:
         metadata=data.metadata,
     )
     create_item(state, hold)
-    occupy(account, data.occupies, +1)
+    if data.occupies:
+        occupy(account, data.occupies, +1)
     if data.expires_at is not None:
         account.open_holds += 1
-        note_due(account, hold.due_at)
+        if account.due_at is None or data.expires_at < account.due_at:  # else it cannot be due earlier
+            note_due(account, hold.due_at)
 
 
 def _extended(state: State, data: Reserved) -> None:
@@ -95,9 +97,12 @@ def _parts_by_line(entries: Iterable[Allocation]) -> dict[int, list[tuple[str, i
 
 
 def _held_lines(data: Reserved) -> list[HeldLine]:
-    parts = _parts_by_line(data.allocation)
+    if len(data.lines) > 1:
+        parts = _parts_by_line(data.allocation)
+    else:
+        parts = {0: [(entry.grant_id, entry.amount) for entry in data.allocation]}
     if not data.lines:
-        return [HeldLine(amount=data.amount, held=data.amount, allocation=tuple(parts.get(0, ())))]
+        return [HeldLine(amount=data.amount, held=data.amount, allocation=tuple(parts[0]))]
     return [
         HeldLine(
             amount=line.amount,
@@ -190,9 +195,8 @@ def _step(state: State, kind: Kind, data: Consumed, consumption: Consumption) ->
     hold = known_hold(state, data.reservation_id)
     lines = list(hold.lines)
     taken = _taken_by_line(data.allocation)
-    for index, charged, done in [(each.line, each.charged, each.amount) for each in data.lines] or [
-        (0, data.charged, data.actual)
-    ]:
+    steps = [(each.line, each.charged, each.amount) for each in data.lines]
+    for index, charged, done in steps or ((0, data.charged, data.actual),):
         line = lines[index]
         amount = taken.get(index, 0)
         _, left = split(line, amount)
@@ -230,7 +234,8 @@ def _taken_by_line(entries: Iterable[Allocation]) -> dict[int, int]:
 
 def free_capacity(account: Account, hold: Hold) -> None:
     """Give back the capacity of a hold that ends."""
-    occupy(account, hold.occupies, -1)
+    if hold.occupies:
+        occupy(account, hold.occupies, -1)
     if hold.expires_at is not None:
         account.open_holds -= 1
 

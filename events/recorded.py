@@ -166,6 +166,5 @@ def record(
     return Line(event, line, sha256(line).hexdigest())
 
 
-def decode(line: bytes) -> Event:
-    """Return the event that a line of the log stands for; raises msgspec.ValidationError for anything else."""
-    return _decoder.decode(line)
+decode = _decoder.decode
+"""Return the event that a line of the log stands for; raises msgspec.ValidationError for anything else."""

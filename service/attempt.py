@@ -16,7 +16,7 @@ from events.holds import Hold
 from events.instants import Instant
 from events.recorded import SYSTEM, TYPE_OF, Actor, CommandRef, Line, record
 from service.requests import Outcome, Request
-from service.snapshots import encode
+from service.snapshots import encode_account, encode_item
 from service.store.batches import AccountRow, Batch, EventRow, Head, ItemRow
 
 Caller = TypeVar("Caller")
@@ -196,7 +196,7 @@ class Attempt(Generic[Caller]):
                 for line, key in zip(self._lines, self._keys, strict=True)
             ],
             accounts=[
-                AccountRow(account, state.account.position, encode(state.account), state.account.sweep_at)
+                AccountRow(account, state.account.position, encode_account(state.account), state.account.sweep_at)
                 for account, state in self.states.items()
             ],
             items=[
@@ -205,7 +205,7 @@ class Attempt(Generic[Caller]):
                     key[0],
                     key[1],
                     item.due_at if isinstance(item, Hold) else None,
-                    encode(item),
+                    encode_item(item),
                     (account, key) in self._created,
                 )
                 for (account, key), item in self._items.items()

@@ -15,8 +15,9 @@ from time import monotonic, perf_counter
 from service.auditing.database import Columns
 from service.auditing.faults import Fault, Faulty
 from service.auditing.memory import States
-from service.auditing.trusted import own_marks
+from service.auditing.trusted import last_marks
 from service.auditing.verifier import Mark, Verifier
+from service.ending import ended
 from service.outages import Outage
 from service.store.auditing import LINES_PER_PAGE, next_lines
 from service.store.log import Log
@@ -52,8 +53,7 @@ class Auditor:
     async def stop(self) -> None:
         """Stop; the next start begins anew."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+            await ended([self._task])
 
     def alarm(self) -> str | None:
         """Return what is wrong with the history, in words, or None."""
@@ -64,7 +64,7 @@ class Auditor:
     async def audit(self, partition: int) -> Fault | None:
         """Verify one partition up to where it ends now; returns what is wrong with it. Raises Outage."""
         head = await self._store.head(partition)
-        marks = (await own_marks(self._store, {})).get(partition, ())
+        marks = (await last_marks(self._store)).get(partition, ())
         seen = [Mark(*mark) for mark in marks if mark.size <= head.position]
         with closing(States(UNITS_IN_MEMORY_MAX)) as states:
             verifier = Verifier(partition, states, partitions=self._partitions, marks=seen)

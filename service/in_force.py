@@ -20,6 +20,7 @@ from events import history
 from events.catalog import Catalog, InvalidCatalog, parse_catalog
 from events.history import History
 from service.correctable import Correctable
+from service.ending import ended
 from service.ledger import Ledger
 from service.outages import Outage
 from service.store.catalogs import Activated, Activation, StoredCatalog, StoredCatalogs
@@ -139,8 +140,7 @@ class Follower:
     async def stop(self) -> None:
         """Look no more."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+            await ended([self._task])
 
     async def look(self) -> None:
         """Take over a catalog that came into force since the last look; raises Outage and CatalogRefused."""

@@ -19,6 +19,7 @@ import logging
 from time import monotonic
 
 from events.instants import Instant, moment
+from service.ending import ended
 from service.ledger import Ledger
 from service.outages import Outage
 from service.store.sweeping import DueAccount, due_accounts, postpone
@@ -60,8 +61,7 @@ class Sweeper:
     async def stop(self) -> None:
         """Begin nothing new; what was handed to a writer is finished by it."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+            await ended([self._task])
 
     def measure(self, metrics: Metrics) -> None:
         """Add what there is to know about sweeps."""

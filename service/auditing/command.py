@@ -26,12 +26,13 @@ from service.auditing.commanding import (
     with_log,
 )
 from service.auditing.exporting import Format, exported
-from service.auditing.faults import MEANINGS
-from service.auditing.parallel import Marks, verify_database, verify_file
+from service.auditing.faults import MEANINGS, Fault
+from service.auditing.marks import Marks
+from service.auditing.parallel import verify_database, verify_file
 from service.auditing.replaying import replay
 from service.auditing.report import Report, report
 from service.auditing.travel import before, between, line_of, past
-from service.auditing.trusted import marks_of, own_marks, read_checkpoints, read_public_keys
+from service.auditing.trusted import marks_of, read_checkpoints, read_public_keys, stored_marks, together
 from service.auditing.verifier import Verified
 from service.console import print_json
 from service.database import log_at_hand
@@ -66,8 +67,8 @@ def audit() -> None:
     help="An export (NDJSON) to check instead of the database.",
 )  # fmt: skip
 @click.option(
-    "--checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Signed checkpoints that the history must agree with.",
+    "--checkpoint", type=click.Path(exists=True, path_type=Path),
+    help="Signed checkpoints that the history must agree with: a file, or a directory of files of days.",
 )  # fmt: skip
 @click.option("--key", "keys", multiple=True, help="A public key, or its file, that must have signed the checkpoints.")
 @click.option(
@@ -95,7 +96,8 @@ def verify(
     and of what is stored beside the log, the first event where it parts from the replay.
 
     A checkpoint that was kept elsewhere proves more: that the lines are those that it was signed for, although somebody
-    could have rewritten them with all their hashes. From the database, its own last checkpoint is checked as well.
+    could have rewritten them with all their hashes. Of a directory of checkpoints the last one of each file is taken, which
+    has all lines that those before it have. From the database, all checkpoints that it keeps are checked as well.
 
     Exit code 0: sound. 1: not sound. 2: it could not be checked.
 
@@ -112,11 +114,11 @@ def verify(
         marks, untrusted = marks_of(given, trusted)
         if given and not trusted:
             click.echo("note: the signatures of the checkpoints were not checked; name the --key", err=True)
-        verified = (
-            _verified_database(data, marks, projections=projections, as_json=as_json)
-            if file is None
-            else _verified_file(file, partitions, marks, as_json=as_json)
-        )
+        if file is None:
+            verified, not_ours = _verified_database(data, marks, projections=projections, as_json=as_json)
+            untrusted += not_ours
+        else:
+            verified = _verified_file(file, partitions, marks, as_json=as_json)
     found = report(verified, marks, untrusted)
     seconds = monotonic() - started
     if as_json:
@@ -132,26 +134,28 @@ def _verified_file(file: Path, partitions: int | None, marks: Marks, *, as_json:
         return verify_file(file, partitions=partitions, marks=marks, progress=progress)
 
 
-def _verified_database(data: Path | None, marks: Marks, *, projections: bool, as_json: bool) -> list[Verified]:
-    found: list[list[Verified]] = []
+def _verified_database(
+    data: Path | None, marks: Marks, *, projections: bool, as_json: bool
+) -> tuple[list[Verified], list[Fault]]:
+    """Return what the partitions came to, and what is wrong with the checkpoints that the database keeps."""
+    found: list[tuple[list[Verified], list[Fault]]] = []
 
     async def work() -> None:
         async with log_at_hand(load(Settings), data) as (log, settings):
             _, partitions = await log.identity()
             lines = sum((await Feed(log, partitions).heads()).values())
-            own = await own_marks(log, marks)
+            own, not_ours = await stored_marks(log)
             with progress_bar("verifying", lines, as_json=as_json) as progress:
-                found.append(
-                    await verify_database(
-                        log,
-                        database_url(settings),
-                        partitions=partitions,
-                        lines=lines,
-                        marks=own,
-                        projections=projections,
-                        progress=progress,
-                    )
+                verified = await verify_database(
+                    log,
+                    database_url(settings),
+                    partitions=partitions,
+                    lines=lines,
+                    marks=together(own, marks),
+                    projections=projections,
+                    progress=progress,
                 )
+                found.append((verified, not_ours))
 
     run(work)
     if not found:  # Ctrl-C

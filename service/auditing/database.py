@@ -31,8 +31,10 @@ class Columns:
 
     def __init__(self, verifier: Verifier) -> None:
         self._verifier = verifier
-        self._command: tuple[str, str | None] | None = None
-        self._instants: dict[datetime, Instant] = {}
+        self._last_account = ""
+        self._last_key: str | None = None
+        self._moment: datetime | None = None
+        self._at = Instant("")
 
     def take(self, row: LineRow) -> Event:
         """Check one row and return its event; raises Faulty."""
@@ -67,19 +69,17 @@ class Columns:
 
     def _instant(self, moment: datetime) -> Instant:
         """Return the instant of a column; many lines share one."""
-        found = self._instants.get(moment)
-        if found is None:
-            self._instants.clear()
-            found = self._instants[moment] = instant(moment)
-        return found
+        if moment != self._moment:
+            self._moment, self._at = moment, instant(moment)
+        return self._at
 
     def _key(self, event: Event) -> bytes | None:
         """Return what the column `key` has: 16 bytes on the first event of a caller's command."""
         key, account = event.command.idempotency_key, event.account
-        before, self._command = self._command, (account, key)
-        if key is None or before == self._command:
+        if key == self._last_key and account == self._last_account:
             return None
-        return sha256(f"{account}\0{key}".encode()).digest()[:16]
+        self._last_key, self._last_account = key, account
+        return None if key is None else sha256(f"{account}\0{key}".encode()).digest()[:16]
 
 
 async def verify_partition(
@@ -99,9 +99,13 @@ async def verify_partition(
             head = await view.head()
             check = await ProjectionCheck.begin(view.projected, partition) if projections else None
             async for page in view.lines():
-                events = [columns.take(row) for row in page]
-                if check is not None and not verifier.suspects:
-                    await check.take(events)
+                if check is None:
+                    for row in page:
+                        columns.take(row)  # what is let go at once is in the processor's caches still
+                else:
+                    events = [columns.take(row) for row in page]
+                    if not verifier.suspects:
+                        await check.take(events)
                 advance(len(page))
             verifier.end(vouched=None if head is None else head.hash)
             if head is None or (head.position, head.hash) != (verifier.position, verifier.hash):

@@ -1,14 +1,13 @@
 """The accounts of a partition during a replay, in bounded memory.
 
 A log may have far more accounts and work than fit into memory, and any of it may be named again at its very end. Work
-that is over is put on the shelf as its stored bytes, a quarter of what it takes otherwise, and so are accounts that were
-not used for long, with all that is theirs. An account asks for what it lacks when it is named (`_Known`), so the replay
-notices nothing of this.
+that is over is put on the shelf as its stored bytes, a quarter of what it takes otherwise, and so are the accounts that
+were in memory for longest, with all that is theirs. An account asks for what it lacks when it is named (`_Known`), so the
+replay notices nothing of this.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator
 
 from events.account import Account, Item, ItemKind, Key, State
@@ -27,16 +26,16 @@ UNITS_IN_MEMORY_MAX = 10_000
 class _Known(dict[Key, Item | None]):
     """The items of an account that are in memory; one that is asked for is brought from the shelf."""
 
-    __slots__ = ("_account", "_shelf", "brought")
+    __slots__ = ("_account", "_brought", "_shelf")
 
-    def __init__(self, account: str, shelf: Shelf) -> None:
+    def __init__(self, account: str, shelf: Shelf, brought: list[Key]) -> None:
         super().__init__()
         self._account = account
         self._shelf = shelf
-        self.brought: list[Key] = []
+        self._brought = brought
 
     def __missing__(self, key: Key) -> Item | None:
-        self.brought.append(key)
+        self._brought.append(key)
         item = self[key] = self._shelf.item(self._account, key)
         return item
 
@@ -45,8 +44,9 @@ class States:
     """The states that a replay of one partition leads to; `close` removes what it put aside."""
 
     def __init__(self, units_max: int = UNITS_IN_MEMORY_MAX, budget: Budget | None = None) -> None:
-        self._states: OrderedDict[str, State] = OrderedDict()
-        self._sizes: dict[str, int] = {}
+        self._states: dict[str, State] = {}
+        self._brought: list[Key] = []
+        """What came from the shelf for the event that is replayed."""
         self._units = 0
         self.units_max = units_max
         self.shelf = Shelf(budget)
@@ -63,13 +63,12 @@ class States:
             self._make_room()
         state = self._states.get(account)
         if state is not None:
-            self._states.move_to_end(account)
             return state
         stored = self.shelf.account(account)
         self.accounts += stored is None
-        state = State(stored or Account(account), _Known(account, self.shelf), complete=True)
+        known = _Known(account, self.shelf, self._brought)
+        state = State(stored or Account(account), known, complete=True)
         self._states[account] = state
-        self._sizes[account] = 1
         self._units += 1
         return state
 
@@ -79,30 +78,23 @@ class States:
 
     def evolve(self, state: State, event: Event) -> None:
         """Change a state by an event, with the items that it needs; LookupError when it cannot have happened."""
+        known, before = state.known, len(state.known)
         evolve(state, event)
-        self.settle(state)
-
-    def settle(self, state: State) -> None:
-        """Let what changed be known; what is over goes to the shelf, and what was brought from there is let go."""
-        account = state.account.id
-        known = state.known
-        for key, item in state.changed.items():
+        changed = state.changed
+        for key, item in changed.items():
             if is_over(item):
-                self.shelf.put(account, key, item)
+                self.shelf.put(state.account.id, key, item)
                 known.pop(key, None)
             else:
                 known[key] = item
-        if type(known) is _Known and known.brought:
-            for key in known.brought:
-                if key not in state.changed:
+        if self._brought:
+            for key in self._brought:
+                if key not in changed:
                     known.pop(key, None)
-            known.brought.clear()
-        state.changed.clear()
+            self._brought.clear()
+        changed.clear()
         state.created.clear()
-        size = len(known) + 1
-        if size != self._sizes[account]:
-            self._units += size - self._sizes[account]
-            self._sizes[account] = size
+        self._units += len(known) - before
 
     def bring(self, state: State, event: Event) -> None:
         """Make sure that the items that an event names are in memory, as they are before it."""
@@ -113,11 +105,13 @@ class States:
         evolve(fork, event)  # brings what else it needs
 
     def _make_room(self) -> None:
-        """Put the accounts that were not used for longest aside, until half of the room is free."""
-        while self._units > self.units_max // 2 and self._states:
-            account, state = self._states.popitem(last=False)
+        """Put the accounts that came first aside, until half of the room is free; one that is busy soon comes back."""
+        for account, state in list(self._states.items()):
+            if self._units <= self.units_max // 2:
+                break
             self._put(account, state)
-            self._units -= self._sizes.pop(account)
+            self._units -= len(state.known) + 1
+            del self._states[account]
 
     def _put(self, account: str, state: State) -> None:
         for key, item in state.known.items():

@@ -9,7 +9,7 @@ import asyncio
 import gc
 import multiprocessing
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from ctypes import c_longlong
 from multiprocessing.sharedctypes import Synchronized
@@ -17,11 +17,11 @@ from pathlib import Path
 
 from service.auditing.database import Advance, verify_partition
 from service.auditing.exported import verify_export
-from service.auditing.verifier import Mark, Verified
+from service.auditing.marks import Marks
+from service.auditing.verifier import Verified
 from service.store.auditing import view_of
 from service.store.log import Log
 
-Marks = Mapping[int, Sequence[Mark]]
 Progress = Callable[[int], None]
 """Told how many lines, or bytes of a file, are done by now."""
 
@@ -61,9 +61,13 @@ async def verify_database(
     """Return what the partitions of the database came to; `progress` is told lines. Raises Unavailable."""
     if lines <= SMALL_LOG_LINES or cores() == 1:
         return await _verify_all(log, range(partitions), partitions, marks, _summing(progress), projections=projections)
+
+    def own(partition: int) -> Marks:
+        return {partition: marks.get(partition, ())}
+
     with _pool(min(cores(), partitions)) as (pool, counter):
         jobs = [
-            pool.submit(_database_job, database_url, partition, partitions, marks, projections=projections)
+            pool.submit(_database_job, database_url, partition, partitions, own(partition), projections=projections)
             for partition in range(partitions)
         ]
         return await asyncio.to_thread(_gathered, jobs, counter, progress)

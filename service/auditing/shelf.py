@@ -14,7 +14,7 @@ from typing import cast
 
 from events.account import Account, Item, Key
 from events.holds import Hold
-from service.snapshots import decode_account, decode_item, encode
+from service.snapshots import decode_account, decode_item, encode_account, encode_item
 
 SHELF_ITEMS_MAX = 60_000
 """Each takes about half a KiB."""
@@ -64,20 +64,20 @@ class Shelf:
 
     def put(self, account: str, key: Key, item: Item) -> None:
         """Keep an item."""
-        place = (account, *key)
-        if isinstance(item, Hold) and (item.state == "open" or item.held):
+        items, place = self._items, (account, key[0], key[1])
+        if type(item) is Hold and (item.state == "open" or item.held):
             self._open.add(place)
         elif self._open:
             self._open.discard(place)
-        is_new = place not in self._items
-        self._items[place] = encode(item)
-        if is_new:
+        before = len(items)
+        items[place] = encode_item(item)
+        if len(items) != before:
             self._budget.take()
 
     def put_account(self, account: Account) -> None:
         """Keep an account."""
         is_new = account.id not in self._accounts
-        self._accounts[account.id] = encode(account)
+        self._accounts[account.id] = encode_account(account)
         if is_new:
             self._budget.take()
 

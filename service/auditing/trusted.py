@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from service.auditing.faults import Fault
-from service.auditing.parallel import Marks
-from service.auditing.verifier import Mark
+from service.auditing.marks import MarkList, Marks, MarkTable
+from service.checkpoints.directory import last_of_each
 from service.checkpoints.keys import PublicKey
-from service.checkpoints.note import Checkpoint, parse_notes
+from service.checkpoints.note import Checkpoint, InvalidNote, origin_of, parse_notes
 from service.store.checkpoints import StoredCheckpoints
 from service.store.log import Log
 
+NOTES_PER_PAGE = 500
+
 
 def read_checkpoints(path: Path) -> tuple[Checkpoint, ...]:
-    """Return the checkpoints of a file; raises InvalidNote and OSError."""
+    """Return the checkpoints of a file, or of a directory the last one of each of its files.
+
+    The last one of a day has all lines that those before it have. Raises InvalidNote and OSError.
+    """
+    if path.is_dir():
+        found = last_of_each(path)
+        if not found:
+            raise InvalidNote(f"there is no checkpoint in {path}")
+        return found
     text = path.read_text(encoding="utf-8", errors="replace")  # one that is cut off may end inside of a character
     return tuple(parse_notes(text))
 
@@ -28,28 +39,54 @@ def read_public_keys(named: Sequence[str]) -> tuple[PublicKey, ...]:
     return tuple(PublicKey.parse(text) for text in texts)
 
 
-def marks_of(checkpoints: Sequence[Checkpoint], trusted: Sequence[PublicKey]) -> tuple[Marks, list[Fault]]:
+def marks_of(checkpoints: Sequence[Checkpoint], trusted: Sequence[PublicKey]) -> tuple[MarkTable, list[Fault]]:
     """Return what checkpoints say of each partition, and a fault for each that none of the trusted keys signed."""
-    marks: dict[int, list[Mark]] = {}
+    marks = MarkTable()
     faults: list[Fault] = []
     for checkpoint in checkpoints:
         if trusted and not checkpoint.is_signed_by(trusted):
             detail = f"checkpoint {checkpoint.number} of {checkpoint.origin} is not signed by a key that was given"
-            faults.append(Fault(code="wrong_signature", partition=0, position=0, detail=detail))
-            continue
-        if checkpoint.origin != checkpoints[0].origin:
-            detail = f"checkpoints of {checkpoint.origin} and of {checkpoints[0].origin} stand in one file"
-            faults.append(Fault(code="wrong_signature", partition=0, position=0, detail=detail))
-            continue
-        for partition, tree in enumerate(checkpoint.trees):
-            marks.setdefault(partition, []).append(Mark(tree.size, tree.root))
-    return {partition: sorted(set(found)) for partition, found in marks.items()}, faults
+            faults.append(_untrusted(detail))
+        elif checkpoint.origin != checkpoints[0].origin:
+            faults.append(_untrusted(f"checkpoints of {checkpoint.origin} and of {checkpoints[0].origin} were given"))
+        else:
+            marks.add(checkpoint)
+    return marks, faults
 
 
-async def own_marks(log: Log, marks: Marks) -> Marks:
-    """Return the marks with those of the database's own last checkpoint; raises InvalidNote and Unavailable."""
+async def stored_marks(log: Log) -> tuple[MarkTable, list[Fault]]:
+    """Return what all checkpoints in the database say, and what is wrong with the first that is none of this ledger's.
+
+    Raises Unavailable.
+    """
+    ledger_id, partitions = await log.identity()
+    marks, stored, number = MarkTable(), StoredCheckpoints(log), 0
+    while page := await stored.after(number, NOTES_PER_PAGE):
+        for number, note in page:
+            try:
+                checkpoint = next(parse_notes(note))
+                if (checkpoint.number, checkpoint.origin) != (number, origin_of(ledger_id)):
+                    raise InvalidNote(f"it is number {checkpoint.number} of {checkpoint.origin}")
+                if len(checkpoint.trees) != partitions:
+                    raise InvalidNote(f"it has {len(checkpoint.trees)} partitions")
+                marks.add(checkpoint)
+            except ValueError as error:
+                return marks, [_untrusted(f"checkpoint {number} in the database is not one of this ledger: {error}")]
+    return marks, []
+
+
+def _untrusted(detail: str) -> Fault:
+    return Fault(code="wrong_signature", partition=0, position=0, detail=detail)
+
+
+async def last_marks(log: Log) -> Marks:
+    """Return what the last checkpoint in the database says; raises InvalidNote and Unavailable."""
     stored = await StoredCheckpoints(log).latest()
-    if stored is None:
-        return marks
-    own, _ = marks_of([next(parse_notes(stored.note))], ())
-    return {partition: [*own.get(partition, ()), *marks.get(partition, ())] for partition in {*own, *marks}}
+    return {} if stored is None else marks_of([next(parse_notes(stored.note))], ())[0]
+
+
+def together(some: Marks, others: Marks) -> Marks:
+    """Return the marks of both."""
+    return {
+        partition: MarkList(chain(some.get(partition, ()), others.get(partition, ()))) for partition in {*some, *others}
+    }

@@ -16,14 +16,14 @@ from typing import NamedTuple, NoReturn
 
 import msgspec
 
-from events.account import ZERO, Account, Key, State
-from events.facts import Consumed, Data, Figures, Granted, PlanChanged, Refunded, Reserved
-from events.grants import BONUS_KINDS, Grant
+from events.account import Account, Key
+from events.facts import Consumed, Reserved
 from events.instants import Instant
 from events.merkle import Frontier, leaf_hash
 from events.partition import partition_of
 from events.recorded import GENESIS, Event, decode
 from service.auditing.faults import Code, Fault, Faulty
+from service.auditing.identities import broken_identity, wrong_balance
 from service.auditing.memory import States
 
 _encode = msgspec.json.Encoder(order="sorted").encode
@@ -57,6 +57,7 @@ class Verifier:
         self.states = states
         self.position = 0
         self.hash = GENESIS
+        self._prefix = f"{partition}-"
         self.tree = Frontier()
         self.recorded_at = Instant("")
         self._partitions = partitions
@@ -91,14 +92,9 @@ class Verifier:
         if self._suspicion is not None:
             self._settle_suspicion(event.prev_hash)
         position = self.position + 1
-        if (
-            event.id != f"{self.partition}-{position}"
-            or event.position != position
-            or event.partition != self.partition
-        ):
+        if event.id != self._prefix + str(position) or event.position != position or event.partition != self.partition:
             self._refuse_place(event)
-        if self._partitions is not None and partition_of(event.account, self._partitions) != self.partition:
-            home = partition_of(event.account, self._partitions)
+        if self._partitions is not None and (home := partition_of(event.account, self._partitions)) != self.partition:
             self.refuse("wrong_partition", f"account {event.account} belongs to partition {home}", event)
         if _encode(event) != line:
             self.refuse("not_canonical", "the line is not the canonical JSON of the event that it holds", event)
@@ -210,57 +206,23 @@ class Verifier:
     def _replay(self, event: Event) -> None:
         states = self.states
         state = states.get(event.account)
-        before = dict(state.account.figures)
-        if state.account.events == 0 and event.kind != "opened":
+        account = state.account
+        if account.events == 0 and event.kind != "opened":
             self.refuse("impossible", f"account {event.account} was never opened", event)
         made = _made(event)
         if made is not None and states.has(state, made):
             self.refuse("impossible", f"account {event.account} has {made[1]} already", event)
+        before = account.figures.copy()
         try:
             states.evolve(state, event)
         except (LookupError, ValueError, ArithmeticError, TypeError) as error:
             self.refuse("impossible", str(error), event)
-        self._check_balance(event, before, state.account.figures)
-        self._check_identities(event, state)
-
-    def _check_balance(self, event: Event, before: dict[str, Figures], after: dict[str, Figures]) -> None:
-        if event.balance != after:
-            unit, told, found = _first_difference(event.balance, after)
-            self.refuse("wrong_balance", f"the balance of {unit} is told as {told}, the replay comes to {found}", event)
-        for unit, balance in after.items():
-            was = before.get(unit, ZERO)
-            delta = event.delta.get(unit)
-            if delta is None or (
-                was.available + delta.available != balance.available
-                or was.reserved + delta.reserved != balance.reserved
-                or was.debt + delta.debt != balance.debt
-                or was.scheduled + delta.scheduled != balance.scheduled
-                or was.scoped + delta.scoped != balance.scoped
-                or was.bonus + delta.bonus != balance.bonus
-            ):
-                self.refuse("wrong_balance", f"the delta of {unit} is not the change of its balance", event)
-        if len(event.delta) != len(after):
-            self.refuse("wrong_balance", "the delta names a unit that the balance does not", event)
-
-    def _check_identities(self, event: Event, state: State) -> None:
-        """Check SEMANTICS.md section 3: each grant adds up, and the balance is the sum of the grants."""
-        account = state.account
-        grants = account.grants
-        for grant_id in _moved(event.data):
-            grant = grants.get(grant_id) or state.known.get(("grant", grant_id))
-            if isinstance(grant, Grant) and _imbalance(grant):
-                self.refuse("broken_identity", f"grant {grant.id} does not add up: {_told(grant)}", event)
-        sums = _sums(grants)
-        for unit, f in account.figures.items():
-            if (f.available, f.reserved, f.scheduled, f.scoped, f.bonus) != sums.get(unit, _NOTHING):
-                self.refuse("broken_identity", f"the balance of {unit} is not the sum of the grants", event)
-            if f.debt and (f.debt < 0 or f.available):
-                self.refuse("broken_identity", f"{f.debt} {unit} of debt beside {f.available} available", event)
-        if account.open_holds < 0 or (account.occupied and min(account.occupied.values()) < 0):
-            self.refuse("broken_identity", "less than nothing is occupied", event)
-        for unit, usage in account.usage.items():
-            if usage.used < 0 or usage.charged < 0:
-                self.refuse("broken_identity", f"the usage of {unit} is below 0", event)
+        wrong = wrong_balance(event, before, account.figures)
+        if wrong is not None:
+            self.refuse("wrong_balance", wrong, event)
+        broken = broken_identity(state, event.data)
+        if broken is not None:
+            self.refuse("broken_identity", broken, event)
 
     def finish(self) -> None:
         """Check what adds up over many items: what open holds hold and occupy; raises Faulty."""
@@ -282,9 +244,6 @@ class Verifier:
                 raise Faulty(_of_account(self.partition, account, "its open holds hold or occupy something else"))
 
 
-_NOTHING = (0, 0, 0, 0, 0)
-
-
 def _of_account(partition: int, account: Account, detail: str) -> Fault:
     return Fault(
         code="broken_identity", partition=partition, position=account.position, account=account.id, detail=detail
@@ -299,67 +258,6 @@ def _made(event: Event) -> Key | None:
     if type(data) is Consumed and data.consumption_id != data.reservation_id:
         return ("work", data.consumption_id)
     return None
-
-
-def _moved(data: Data) -> list[str]:
-    """Return the grants that an event changes; the others are as they were when they were last checked."""
-    if type(data) is PlanChanged:
-        return []
-    assert not isinstance(data, PlanChanged)  # noqa: S101 - for the type checker: nobody derives from facts
-    ids = [entry.grant_id for entry in data.allocation]
-    if type(data) is Granted:
-        ids += [entry.grant_id for entry in data.repaid]
-        if data.grant_id is not None:
-            ids.append(data.grant_id)
-    elif type(data) is Refunded:
-        ids += [entry.grant_id for entry in (*data.repaid, *data.reclaimed)]
-    return ids
-
-
-def _imbalance(grant: Grant) -> bool:
-    left = grant.granted + grant.returned - grant.consumed - grant.adjusted - grant.repaid - grant.rolled_over
-    left -= grant.expired + grant.revoked + grant.remaining + grant.held
-    return left != 0 or grant.remaining < 0 or grant.held < 0
-
-
-def _sums(grants: dict[str, Grant]) -> dict[str, tuple[int, int, int, int, int]]:
-    """Return what the live grants of each unit come to: available, reserved, scheduled, scoped and bonus."""
-    sums: dict[str, tuple[int, int, int, int, int]] = {}
-    for grant in grants.values():
-        available, reserved, scheduled, scoped, bonus = sums.get(grant.unit, _NOTHING)
-        remaining = grant.remaining
-        if grant.state == "active":
-            if grant.operations is not None:
-                scoped += remaining
-            else:
-                available += remaining
-                if grant.kind in BONUS_KINDS:
-                    bonus += remaining
-        elif grant.state == "scheduled":
-            scheduled += remaining
-        sums[grant.unit] = (available, reserved + grant.held, scheduled, scoped, bonus)
-    return sums
-
-
-_COUNTERS = (
-    *("granted", "returned", "consumed", "adjusted", "repaid", "rolled_over", "expired", "revoked"),
-    *("remaining", "held"),
-)
-
-
-def _told(grant: Grant) -> str:
-    return ", ".join(f"{name} {getattr(grant, name)}" for name in _COUNTERS if getattr(grant, name))
-
-
-def _first_difference(told: dict[str, Figures], found: dict[str, Figures]) -> tuple[str, object, object]:
-    for unit in sorted({*told, *found}):
-        if told.get(unit) != found.get(unit):
-            return unit, _shown(told.get(unit)), _shown(found.get(unit))
-    return "all units", told, found
-
-
-def _shown(figures: Figures | None) -> object:
-    return None if figures is None else msgspec.to_builtins(figures)
 
 
 def is_same_account(stored: Account, replayed: Account) -> bool:

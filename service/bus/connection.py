@@ -34,6 +34,8 @@ from nats.errors import (
     OutboundBufferLimitError,
 )
 
+from service.ending import ended
+
 PING_SECONDS = 5
 RECONNECT_SECONDS = 1
 CLOSE_SECONDS_MAX = 5
@@ -151,8 +153,7 @@ class Connection:
     async def let_go(self) -> None:
         """Make no new client from now on; the present one stays connected until `close`."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+            await ended([self._task])
 
     async def close(self) -> None:
         """Send what still waits to be sent, and close; takes a few seconds at most."""

@@ -18,7 +18,7 @@ from time import monotonic
 from events.instants import Instant
 from service.checkpoints.directory import append_notes, last_of_directory, mend
 from service.checkpoints.keys import SigningKey
-from service.checkpoints.note import Checkpoint, Tree, parse_notes
+from service.checkpoints.note import Checkpoint, Tree, origin_of, parse_notes
 from service.checkpoints.trees import PAGE_LINES, Growing, Trees
 from service.ending import ended
 from service.outages import Outage, Unavailable
@@ -34,11 +34,6 @@ KEPT_AT_ONCE = 500
 """How many checkpoints the directory gets at once that it did not have."""
 
 _log = logging.getLogger(__name__)
-
-
-def origin_of(ledger_id: str) -> str:
-    """Return the first line of a ledger's checkpoints."""
-    return f"credit-ledger/{ledger_id}"
 
 
 class Checkpointer:

@@ -65,15 +65,24 @@ def last_of_directory(directory: Path | None) -> Checkpoint | None:
     """Return the last whole checkpoint of a directory, None when it has none; raises OSError."""
     if directory is None or not directory.is_dir():
         return None
-    for path in _newest_first(directory):
-        blocks = [block for block in _tail(path).split("\n\n") if block.strip()]
-        for end in range(len(blocks), 1, -1):
-            if end < len(blocks) and blocks[end].strip() == CUT_OFF:
-                continue
-            try:
-                return next(parse_notes("\n\n".join(blocks[end - 2 : end])))
-            except InvalidNote:
-                continue  # cut off by a crash, or the signatures of the one before
+    return next((found for path in _newest_first(directory) if (found := _last_of(path)) is not None), None)
+
+
+def last_of_each(directory: Path) -> tuple[Checkpoint, ...]:
+    """Return the last whole checkpoint of each file of a directory, the oldest first; raises OSError."""
+    found = [_last_of(path) for path in _newest_first(directory)]
+    return tuple(checkpoint for checkpoint in reversed(found) if checkpoint is not None)
+
+
+def _last_of(path: Path) -> Checkpoint | None:
+    blocks = [block for block in _tail(path).split("\n\n") if block.strip()]
+    for end in range(len(blocks), 1, -1):
+        if end < len(blocks) and blocks[end].strip() == CUT_OFF:
+            continue
+        try:
+            return next(parse_notes("\n\n".join(blocks[end - 2 : end])))
+        except InvalidNote:
+            continue  # cut off by a crash, or the signatures of the one before
     return None
 
 

@@ -29,6 +29,11 @@ CUT_OFF = "cut off"
 """Stands behind a note in a file that a crash cut off."""
 
 
+def origin_of(ledger_id: str) -> str:
+    """Return the first line of a ledger's checkpoints."""
+    return f"credit-ledger/{ledger_id}"
+
+
 class InvalidNote(ValueError):
     """The text is no checkpoint of a ledger; the message says why."""
 

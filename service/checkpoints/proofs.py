@@ -11,9 +11,8 @@ from events.errors import InvalidRequest
 from events.merkle import leaf_hash
 from service.asking import NotFound
 from service.auditing.travel import EventNotFound, line_of
-from service.checkpoints.checkpointer import origin_of
 from service.checkpoints.keys import PublicKey
-from service.checkpoints.note import Checkpoint, Tree, parse_notes
+from service.checkpoints.note import Checkpoint, Tree, origin_of, parse_notes
 from service.checkpoints.trees import Trees
 from service.outages import Unavailable
 from service.store.checkpoints import StoredCheckpoints

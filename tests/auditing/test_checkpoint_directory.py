@@ -29,6 +29,9 @@ def test_what_is_added_is_read_in_files_of_its_days(tmp_path: Path) -> None:
     assert [file.name for file in files] == ["2026-11-01.checkpoints", "2026-11-02.checkpoints"]
     assert [each for file in files for each in parse_notes(file.read_text())] == made
     assert last_of_directory(tmp_path / "new") == made[2]
+    assert read_checkpoints(tmp_path / "new") == (made[1], made[2]), "of each file the last"
+    with pytest.raises(InvalidNote):
+        read_checkpoints(tmp_path)
     assert not mend(tmp_path / "new")
 
 

@@ -15,7 +15,7 @@ from events.recorded import Event, decode
 from service.auditing.database import verify_partition
 from service.auditing.faults import Fault
 from service.projector import Projector
-from service.snapshots import decode_account, decode_item, encode
+from service.snapshots import decode_account, decode_item, encode_account, encode_item
 from service.store.auditing import PartitionView
 from service.store.log import Log
 from tests.auditing.history import write_history
@@ -173,7 +173,7 @@ async def test_an_old_snapshot_parts_at_the_next_event_of_its_account(admin: Con
 
 async def _store(admin: Connection, account: Account, figures: dict[str, object]) -> None:
     changed = msgspec.structs.replace(account, figures={**account.figures, **figures})
-    await admin.execute("update ledger.accounts set state = $1 where account = $2", encode(changed), account.id)
+    await admin.execute("update ledger.accounts set state = $1 where account = $2", encode_account(changed), account.id)
 
 
 async def test_a_hold_that_was_opened_again_parts_at_the_step_that_ended_it(admin: Connection) -> None:
@@ -184,7 +184,7 @@ async def test_a_hold_that_was_opened_again_parts_at_the_step_that_ended_it(admi
     row = await admin.fetchrow(f"select state from ledger.items {where}", settled.account, hold_id)
     assert row is not None
     again = msgspec.structs.replace(decode_item(row["state"]), state="open")
-    await admin.execute(f"update ledger.items set state = $3 {where}", settled.account, hold_id, encode(again))
+    await admin.execute(f"update ledger.items set state = $3 {where}", settled.account, hold_id, encode_item(again))
     fault = await verified(admin, partition)
     assert fault is not None
     assert (fault.code, fault.event, fault.account) == ("wrong_item", settled.id, settled.account)

@@ -23,7 +23,7 @@ from events.recorded import ConsumedEvent, Event, decode
 from service.ledger import Ledger
 from service.queries import parse_query
 from service.reads import Reads
-from service.snapshots import encode
+from service.snapshots import encode_account, encode_item
 from service.store.feed import Feed, FeedQuery
 from service.store.log import Log
 from tests.projections.test_projector import projected
@@ -71,7 +71,7 @@ class History:
             hash_ = sha256(self.line).digest()
             found.append((PARTITION, position, ACCOUNT, "consumed", "direct", moment(at), None, self.line, hash_))
             item = replace(self._items[position % 10 == 0], id=f"c{position}", created_at=at)
-            made.append((PARTITION, ACCOUNT, "work", item.id, encode(item)))
+            made.append((PARTITION, ACCOUNT, "work", item.id, encode_item(item)))
         return found, made
 
 
@@ -108,7 +108,7 @@ async def make(ledger: Ledger, readers: Log, database_url: str) -> State:
     )
     await connection.execute(
         "update ledger.accounts set position = $2, state = $3 where account = $1",
-        *(ACCOUNT, last.position, encode(account)),
+        *(ACCOUNT, last.position, encode_account(account)),
     )
     await projected(readers, batch_lines_max=5_000)
     await connection.execute("vacuum analyze ledger.events")
