@@ -1,7 +1,6 @@
 """Laws of the ledger behind NATS: the same bodies, answers and codes as everywhere, and garbage changes nothing."""
 
 import asyncio
-import itertools
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
@@ -16,7 +15,6 @@ from service.store.feed import Feed
 from service.store.log import Log
 from service.turns import IDLE_LEAST
 from tests.bus.calling import Caller, serving
-from tests.servers import eventually
 
 CATALOG = parse_catalog((CATALOGS / "content_platform.toml").read_text(encoding="utf-8"))
 
@@ -77,22 +75,12 @@ async def test_200_parallel_reserves_for_a_balance_of_20_let_exactly_20_pass(sta
 
 async def test_beside_another_caller_one_who_floods_has_little_at_work_at_a_time(stage: Stage) -> None:
     caller, most = stage.caller, 0
-
-    async def keep_asking() -> None:
-        for number in itertools.count():
-            await caller.ask("cmd.quiet.consume", {"account": f"q{number}", "amount": 1, "idempotency_key": "k"})
-
-    async def quiet_is_known() -> bool:
-        return await stage.events_written() > 0
-
-    quiet = asyncio.create_task(keep_asking())
-    await eventually(quiet_is_known, "the quiet one is known")
+    await caller.ask("cmd.quiet.consume", {"account": "q", "amount": 1, "idempotency_key": "first"})
     bodies = [{"account": f"a{n}", "amount": 1, "idempotency_key": "k"} for n in range(300)]
     flood = [await caller.send(f"{caller.prefix}.cmd.flood.consume", body) for body in bodies]
     while not all(answer.done() for answer in flood):
         most = max(most, sum(stage.ledger.waiting(partition) for partition in range(stage.ledger.partitions)))
         await asyncio.sleep(0)
-    quiet.cancel()
     assert 0 < most <= IDLE_LEAST
     assert {answer.result().status for answer in flood} == {201}
 
