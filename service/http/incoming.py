@@ -79,6 +79,10 @@ async def _read(request: web.BaseRequest, bytes_max: int) -> bytes:
                 body += chunk
     except ConnectionError:
         raise
+    except RuntimeError as error:
+        if request.transport is not None:
+            raise
+        raise ConnectionError("the caller went away") from error  # aiohttp has no error of its own for it
     except (web.RequestPayloadError, ValueError) as error:
         raise Malformed("the body is not framed as its headers say") from error
     if len(body) > bytes_max:

@@ -62,12 +62,13 @@ class _Together:
     def send(self, transport: asyncio.Transport, data: bytes) -> None:
         """Send soon, before anything that is begun from now on."""
         if not self._ready:
-            self._loop.call_soon(self._leave)
+            self._loop.call_soon(self.leave)
         self._ready.append((transport, data))
         if len(self._ready) >= TOGETHER_MAX:
-            self._leave()
+            self.leave()
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """Send what waits at once."""
         ready, self._ready = self._ready, []
         for transport, data in ready:
             if not transport.is_closing():
@@ -162,14 +163,19 @@ class _Connection(web.RequestHandler):
         finally:
             self._answering = None
             self._request_in_progress = False
+            if self._handler_waiter is not None:  # somebody waits to close the connection, from the next turn on
+                self._handler_waiter.set_result(None)
         if self.transport is not None:
             self._listener.together.send(self.transport, _written(given))
-        if self._handler_waiter is not None:  # somebody waits to close the connection
-            self._handler_waiter.set_result(None)
         self._next_keepalive_close_time = self._loop.time() + KEEPALIVE_SECONDS
         if self._later and self.transport is not None:
             self.transport.resume_reading()
             self._go_on()
+
+    def force_close(self) -> None:
+        """Close the connection, behind an answer that was about to leave."""
+        self._listener.together.leave()
+        super().force_close()
 
     def _process_keepalive(self) -> None:
         """Close the connection when it is idle, which aiohttp takes it for while a request is answered here."""

@@ -5,13 +5,15 @@ import json
 import random
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import asyncpg
 import pytest
+from aiohttp import web
 
 from service.access import Access
 from service.gateway import Gateway
-from service.http.listener import SHUTDOWN_SECONDS_MAX
+from service.http.listener import SHUTDOWN_SECONDS_MAX, _Connection
 from service.http.routes import ROUTES
 from service.http.server import HttpServer
 from service.reads import Reads
@@ -232,6 +234,30 @@ async def test_a_command_is_finished_when_its_caller_goes_away(service: Service,
         await writer.wait_closed()
     await eventually(lambda: not service.ledger.in_progress("team-42", "k"), "the command has its outcome")
     assert (await service.get(T + "/commands/k")).json["reservation"]["amount"] == 1
+
+
+async def test_a_caller_that_goes_away_before_its_body_is_no_failure_of_the_service(
+    service: Service, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = _Connection._handle_request
+
+    async def handle_late(connection: _Connection, request: web.BaseRequest, *rest: Any) -> Any:
+        if request.method == "POST":
+            await eventually(lambda: connection.transport is None, "the caller is gone")
+        return await handle(connection, request, *rest)
+
+    monkeypatch.setattr(_Connection, "_handle_request", handle_late)
+    _, writer = await asyncio.open_connection("127.0.0.1", service.server.port)
+    writer.write(WHOLE[:-1])
+    assert (await service.get("/healthz")).status == 200  # meanwhile the server has read the piece
+    writer.transport.abort()
+    counted = b'route="%s",status="400"} 1' % RESERVE.replace("team-42", "{account}").encode()
+
+    async def is_over() -> bool:
+        return counted in (await service.get("/metrics")).body
+
+    await eventually(is_over, "it is answered, to nobody", 10)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 async def test_at_shutdown_what_runs_is_finished_and_what_is_new_finds_nobody(

@@ -155,3 +155,22 @@ async def test_a_connection_is_closed_when_it_is_idle_and_not_while_a_command_ru
                 assert await idle.reader.read() == b""
         assert (await busy.answer())[0] == 201
         assert await busy.reader.read() == b""
+
+
+async def test_an_answer_that_is_about_to_leave_does_so_before_its_connection_is_closed(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await service.opened("team-42")
+    send = listener._Together.send
+
+    def send_and_close(together: listener._Together, transport: asyncio.Transport, data: bytes) -> None:
+        send(together, transport, data)
+        protocol = transport.get_protocol()
+        assert isinstance(protocol, listener._Connection)
+        protocol.force_close()  # as the end of the service does, when it comes in this turn of the loop
+
+    monkeypatch.setattr(listener._Together, "send", send_and_close)
+    connection = await Connection.to(service)
+    connection.writer.write(BALANCE)
+    assert (await connection.answer())[0] == 200
+    assert await connection.reader.read() == b""
