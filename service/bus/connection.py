@@ -42,6 +42,9 @@ CLOSE_SECONDS_MAX = 5
 PENDING_BYTES_MAX = 16 * 1024 * 1024
 """What waits to be sent, also while the server is away, before publishing waits or fails."""
 
+BROKEN = (Error, OSError, RuntimeError)
+"""What a connection that breaks while it is closed may raise; the last is uvloop's, of a transport that is closed already."""
+
 _BLANK = re.compile(r"[ \t\r\n]")
 """What would end a subject on the line of a message."""
 
@@ -161,7 +164,7 @@ class Connection:
         client = self._client
         if client is None or not (client.is_connected or client.is_reconnecting or client.is_connecting):
             return
-        with suppress(Error, OSError, TimeoutError):
+        with suppress(*BROKEN, TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS_MAX):
                 await (client.drain() if client.is_connected else client.close())
 
@@ -182,7 +185,7 @@ class Connection:
                 _log.exception("cannot connect to NATS")
             self._attached.clear()
             if self._client is not None and not self._client.is_closed:
-                with suppress(Error, OSError):
+                with suppress(*BROKEN):
                     await self._client.close()
             await asyncio.sleep(RECONNECT_SECONDS)
 

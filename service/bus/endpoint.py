@@ -35,6 +35,8 @@ from service.outages import Overloaded
 from service.replies import Reply, failed, out_of_order, problem
 
 QUEUE_GROUP = "credit-ledger"
+REFUSING_MAX = 8192
+"""Refusals that are on their way, more than come in one piece from the network."""
 DRAIN_SECONDS_MAX = 5.0
 FINISH_SECONDS_MAX = 10.0
 HEADER_BYTES_MAX = 1024
@@ -105,12 +107,19 @@ class Endpoint:
         elif not message.subject.startswith(self._stem):
             self.figures.fail("422:not a subject of this endpoint")
         elif self._is_full_for(caller := message.subject[len(self._stem) :].partition(".")[0]):
-            refusing = asyncio.create_task(self._send(message.reply, self._overloaded))
-            self._refusing.add(refusing)
-            refusing.add_done_callback(self._refusing.discard)
+            self._refuse(message.reply)
         else:
             self._taken[caller] += 1
             self._tasks.add(asyncio.create_task(self._answer(message, caller)))
+
+    def _refuse(self, subject: str) -> None:
+        """Say that there is too much at work; whoever asks while even that cannot be sent hears nothing."""
+        if len(self._refusing) >= REFUSING_MAX:
+            self.figures.fail("503:too much at work to be told so")
+            return
+        refusing = asyncio.create_task(self._send(subject, self._overloaded))
+        self._refusing.add(refusing)
+        refusing.add_done_callback(self._refusing.discard)
 
     def _is_full_for(self, caller: str) -> bool:
         """Say whether a caller may have no more taken: all places are, and its share of them is its own."""
