@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from datetime import datetime
 from hashlib import sha256
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
@@ -17,10 +17,12 @@ from events.recorded import TYPE_OF, Event, decode
 from service.auditing.faults import Fault, Faulty
 from service.auditing.memory import States, key_of
 from service.auditing.parting import Parting, of_account, of_item
-from service.auditing.projected import ProjectionCheck
 from service.auditing.verifier import Mark, Verified, Verifier, is_same_account
 from service.snapshots import decode_account, decode_item
 from service.store.auditing import LineRow, PartitionView
+
+if TYPE_CHECKING:
+    from service.auditing.projected import ProjectionCheck
 
 Advance = Callable[[int], None]
 """Told how many lines, or bytes of a file, were done since the last time."""
@@ -82,6 +84,12 @@ class Columns:
         return None if key is None else sha256(f"{account}\0{key}".encode()).digest()[:16]
 
 
+async def _projection_check(view: PartitionView, partition: int) -> ProjectionCheck:
+    from service.auditing.projected import ProjectionCheck  # noqa: PLC0415 - a quarter of a second in each process
+
+    return await ProjectionCheck.begin(view.projected, partition)
+
+
 async def verify_partition(
     view: PartitionView,
     partition: int,
@@ -97,7 +105,7 @@ async def verify_partition(
         columns = Columns(verifier)
         try:
             head = await view.head()
-            check = await ProjectionCheck.begin(view.projected, partition) if projections else None
+            check = await _projection_check(view, partition) if projections else None
             async for page in view.lines():
                 if check is None:
                     for row in page:

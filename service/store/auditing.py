@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import asyncpg
 
 from events.instants import Instant, instant, moment
-from service.store.auditing_projections import ProjectedView
 from service.store.log import Head, Log
 from service.store.statements import statements
 
 if TYPE_CHECKING:
+    from service.store.auditing_projections import ProjectedView
     from service.store.log import Connection
 
 _SQL = statements("auditing.sql")
@@ -57,6 +57,8 @@ class PartitionView:
     @property
     def projected(self) -> ProjectedView:
         """The projections of the partition as of the same instant."""
+        from service.store.auditing_projections import ProjectedView  # noqa: PLC0415 - imports what few auditors need
+
         return ProjectedView(self._connection, self._partition)
 
     async def account_lines(self, account: str) -> AsyncIterator[bytes]:
