@@ -14,8 +14,8 @@ from time import perf_counter
 import aiohttp
 import orjson
 
-from bench.cases import SUBJECT
-from bench.jobs import InProcess, Load, Nats
+from bench.jobs import InProcess, Load
+from bench.lag import paced
 from bench.processes import run_ledger_command, start_service, stop_process, until_quiet
 from bench.stage import Stage, free_port
 from service.benching.pump import BenchError, Window, percentile
@@ -24,7 +24,6 @@ from service.benching.requests import account_name
 NAME = "rebuild"
 EVENTS = 100_000
 COMMANDS_PER_SECOND = 2_000
-IN_FLIGHT = 512
 FILL_IN_FLIGHT = 512
 FILL_SECONDS_MAX = 1800.0
 CATCH_UP_SECONDS_MAX = 600.0
@@ -111,8 +110,8 @@ async def beside(stage: Stage, settings: dict[str, str], seconds: float) -> dict
     await until_quiet()
     reader = Reader(stage.http_port)
     reading = asyncio.create_task(reader.run())
-    await paced(stage, "warm", seconds)
-    alone = [await paced(stage, f"alone-{number}", seconds) for number in range(WINDOWS)]
+    await paced(stage, "warm", COMMANDS_PER_SECOND, seconds)
+    alone = [await paced(stage, f"alone-{number}", COMMANDS_PER_SECOND, seconds) for number in range(WINDOWS)]
     reads_alone = sorted(reader.seconds)
     reader.seconds.clear()
     began_at = perf_counter()
@@ -121,7 +120,7 @@ async def beside(stage: Stage, settings: dict[str, str], seconds: float) -> dict
     ended_at: list[float] = []
     during: list[Window] = []
     while not building.done():
-        during.append(await paced(stage, f"beside-{len(during)}", seconds))
+        during.append(await paced(stage, f"beside-{len(during)}", COMMANDS_PER_SECOND, seconds))
     await building
     reading.cancel()
     await asyncio.wait({reading})
@@ -147,19 +146,6 @@ async def beside(stage: Stage, settings: dict[str, str], seconds: float) -> dict
         "rebuild.reads.alone.p99_ms": round(percentile(reads_alone, 0.99) * 1e3, 2),
         "rebuild.reads.p99_ms": round(percentile(sorted(reader.seconds), 0.99) * 1e3, 2),
     }
-
-
-async def paced(stage: Stage, run: str, seconds: float) -> Window:
-    """Commands at an even pace, answered or not."""
-    load = Load(
-        run=run,
-        accounts=stage.accounts,
-        in_flight=IN_FLIGHT,
-        seconds=seconds,
-        pairs=int(COMMANDS_PER_SECOND * seconds),
-        per_second=COMMANDS_PER_SECOND,
-    )
-    return await stage.wire.run(Nats(load, stage.nats_port, SUBJECT, "pairs", 201))
 
 
 async def caught_up(stage: Stage) -> None:
