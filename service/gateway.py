@@ -124,12 +124,10 @@ class Gateway:
 
 async def _in_turn(turns: Turns, caller: str, weight: int, what: str, work: Callable[[], Awaitable[Reply]]) -> Reply:
     """Return what the work replies when its caller's turn has come, whatever comes of it."""
-    turn = turns.at_once(caller, weight)
-    if turn is None:
-        try:
-            turn = await turns.wait(caller, weight)
-        except Outage as outage:  # too much of this caller waits already
-            return out_of_order(outage)
+    try:
+        turn = turns.at_once(caller, weight) or await turns.wait(caller, weight)
+    except Outage as outage:  # too much of this caller waits already
+        return out_of_order(outage)
     try:
         return await work()
     except ValidationError as error:

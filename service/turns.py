@@ -47,10 +47,7 @@ class Caller:
 
 
 class Turns:
-    """Lets requests through: `take` before the work, `leave` behind it with what `take` returned.
-
-    `take` is `at_once`, and else `wait`.
-    """
+    """Lets requests through: `at_once`, and else `wait`, before the work, `leave` behind it with what these returned."""
 
     def __init__(
         self,
@@ -79,15 +76,11 @@ class Turns:
         """How many requests wait for their turn."""
         return sum(len(caller.waiting) for caller in self._round)
 
-    async def take(self, name: str, weight: int = 1) -> Caller:
-        """Wait for a turn of the caller of this name; raises Overloaded when too many requests of this caller wait already.
+    def at_once(self, name: str, weight: int = 1) -> Caller | None:
+        """Return a turn if there is one now; None for a request that has to `wait`.
 
         `weight` says how many commands a request stands for; one is always let through when its caller has nothing else.
         """
-        return self.at_once(name, weight) or await self.wait(name, weight)
-
-    def at_once(self, name: str, weight: int = 1) -> Caller | None:
-        """Return a turn if there is one now; None for a request that has to `wait`."""
         now = self._clock()
         if now >= self._turn_at:
             self._turn(now)
@@ -104,7 +97,7 @@ class Turns:
         return caller
 
     async def wait(self, name: str, weight: int = 1) -> Caller:
-        """Wait for a turn that is not there at once; raises Overloaded."""
+        """Wait for a turn that is not there at once; raises Overloaded when too many of this caller's requests wait."""
         caller = self._callers.get(name) or self._meet(name)
         if len(caller.waiting) >= self._waiting_max:
             self.turned_away += 1

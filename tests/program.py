@@ -118,9 +118,18 @@ class Program:
 def started(directory: Path, *arguments: str, ready: str = READY, **settings: str) -> Generator[Program]:
     """A program that has said that it is ready, in a directory; killed at the end when it still runs."""
     named = {f"LEDGER_{name}": value for name, value in settings.items()}
-    with (directory / "stderr").open("a+") as stderr:
+    with running([*PROGRAM, *arguments], directory, directory / "stderr", named, ready) as program:
+        yield program
+
+
+@contextmanager
+def running(
+    command: Sequence[str], directory: Path, errors: Path, named: dict[str, str], ready: str = READY
+) -> Generator[Program]:
+    """A command that has said that it is ready; killed at the end when it still runs."""
+    with errors.open("a+") as stderr:
         process = subprocess.Popen(
-            [*PROGRAM, *arguments],
+            command,
             cwd=directory,
             env=environment(named),
             stdout=subprocess.PIPE,
@@ -129,7 +138,7 @@ def started(directory: Path, *arguments: str, ready: str = READY, **settings: st
             start_new_session=True,
         )
         try:
-            yield Program(process, _read_until(process, ready, directory / "stderr"))
+            yield Program(process, _read_until(process, ready, errors))
         finally:
             with suppress(ProcessLookupError):
                 process.kill()

@@ -10,6 +10,11 @@ from service.outages import Overloaded
 from service.turns import CALLERS_MAX, IDLE_SECONDS, MEMORY_SECONDS, Caller, Turns
 
 
+async def take(turns: Turns, name: str, weight: int = 1) -> Caller:
+    """A turn, as the gateway takes it."""
+    return turns.at_once(name, weight) or await turns.wait(name, weight)
+
+
 class Load:
     """Requests that were sent, and those of them that have their turn."""
 
@@ -35,7 +40,7 @@ class Load:
         return Counter(name for name, _ in self.at_work)
 
     async def _one(self, name: str) -> None:
-        self.at_work.append((name, await self.turns.take(name)))
+        self.at_work.append((name, await take(self.turns, name)))
 
 
 def turns(now: Callable[[], float] = lambda: 0.0) -> Turns:
@@ -158,9 +163,9 @@ async def test_who_goes_away_while_it_waits_or_as_its_turn_comes_leaves_no_hole(
 
 async def test_a_heavy_request_goes_alone_when_there_is_no_room_for_it_beside_others() -> None:
     shared = turns()
-    await shared.take("quiet")
-    heavy = await shared.take("flood", 60)
-    waiting = asyncio.create_task(shared.take("flood"))
+    await take(shared, "quiet")
+    heavy = await take(shared, "flood", 60)
+    waiting = asyncio.create_task(take(shared, "flood"))
     await asyncio.sleep(0)
     assert not waiting.done()
     shared.leave(heavy, 60)

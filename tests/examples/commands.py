@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from examples.starting import ROOT
-from tests.program import READY, Program, _read_until, environment
+from tests.program import Program, running
 from tests.test_up import paste
 
 __all__ = ["example", "paste"]
 
 
-@contextmanager
-def example(name: str, directory: Path, *arguments: str) -> Generator[Program]:
+def example(name: str, directory: Path, *arguments: str) -> AbstractContextManager[Program]:
     """An example that has said that it is ready, with its data in a directory; killed at the end when it still runs."""
     command = (sys.executable, "-m", f"examples.{name}", "--port", "0", "--data", str(directory / "data"), *arguments)
-    with (directory / "stderr").open("a+") as stderr:
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=environment({}), stdout=subprocess.PIPE, stderr=stderr, text=True
-        )
-        try:
-            yield Program(process, _read_until(process, READY, directory / "stderr"))
-        finally:
-            with suppress(ProcessLookupError):
-                process.kill()
-            process.wait()
-            assert process.stdout is not None
-            process.stdout.close()
+    return running(command, ROOT, directory / "stderr", {})

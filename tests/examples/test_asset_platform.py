@@ -17,8 +17,9 @@ from examples.asset_platform.app import application
 from examples.asset_platform.studio import Model, Studio
 from examples.starting import CATALOG
 from tests.examples.commands import example, paste
-from tests.features.conftest import Service
 from tests.servers import eventually, throwaway_directory
+
+CALLER = "asset-platform"
 
 
 class Platform:
@@ -45,15 +46,6 @@ class Platform:
 
         await eventually(has_ended, "the job has ended")
         return await self.get(f"/jobs/{job}")
-
-
-@pytest.fixture(params=["double", "nats"])
-def ledger(request: pytest.FixtureRequest) -> Ledger:
-    """The platform's ledger: the double, and the running service over NATS."""
-    if request.param == "double":
-        return LedgerDouble(CATALOG)
-    service: Service = request.getfixturevalue("studio")
-    return Ledger.over_nats(service.nats_url, caller="asset-platform", prefix=service.prefix)
 
 
 @pytest.fixture

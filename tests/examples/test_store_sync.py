@@ -22,6 +22,8 @@ from tests.examples.commands import example, paste
 from tests.features.conftest import Service
 from tests.servers import eventually, throwaway_directory
 
+CALLER = "store-sync"
+
 SKUS = [f"lamp-{number}" for number in range(10)]
 
 
@@ -40,15 +42,6 @@ class Shop:
 
     async def status(self) -> Any:
         return (await self.ask("GET", "/sync"))[1]
-
-
-@pytest.fixture(params=["double", "nats"])
-def ledger(request: pytest.FixtureRequest) -> Ledger:
-    """The sync's ledger: the double, and the running service over NATS."""
-    if request.param == "double":
-        return LedgerDouble(CATALOG)
-    service: Service = request.getfixturevalue("studio")
-    return Ledger.over_nats(service.nats_url, caller="store-sync", prefix=service.prefix)
 
 
 @pytest.fixture
