@@ -20,7 +20,7 @@ from events.bookkeeping import (
     settle_reclaim,
     take_repaid,
 )
-from events.facts import Allocation, Consumed, Kind, Refunded, Reserved
+from events.facts import Allocation, Consumed, Kind, Refunded, Reserved, ReservedLine
 from events.grants import by_grant
 from events.holds import Consumption, HeldLine, Hold, reversal
 from events.instants import Instant
@@ -46,7 +46,7 @@ def reserved(state: State, kind: Kind, data: Reserved, at: Instant) -> None:
         expires_at=data.expires_at,
         grace_seconds=data.grace_seconds,
         overage=data.overage,
-        lines=tuple(_held_lines(data)),
+        lines=_held_lines(data),
         created_at=at,
         reference=data.reference,
         metadata=data.metadata,
@@ -96,25 +96,26 @@ def _parts_by_line(entries: Iterable[Allocation]) -> dict[int, list[tuple[str, i
     return parts
 
 
-def _held_lines(data: Reserved) -> list[HeldLine]:
+def _held_lines(data: Reserved) -> tuple[HeldLine, ...]:
     if len(data.lines) > 1:
         parts = _parts_by_line(data.allocation)
-    else:
-        parts = {0: [(entry.grant_id, entry.amount) for entry in data.allocation]}
-    if not data.lines:
-        return [HeldLine(amount=data.amount, held=data.amount, allocation=tuple(parts[0]))]
-    return [
-        HeldLine(
-            amount=line.amount,
-            held=line.amount,
-            allocation=tuple(parts.get(index, ())),
-            operation=line.operation,
-            quantity=line.quantity,
-            params=line.params,
-            price=line.price or data.price,
-        )
-        for index, line in enumerate(data.lines)
-    ]
+        return tuple([_held_line(line, parts.get(index, []), data) for index, line in enumerate(data.lines)])
+    drawn = [(entry.grant_id, entry.amount) for entry in data.allocation]
+    if data.lines:
+        return (_held_line(data.lines[0], drawn, data),)
+    return (HeldLine(amount=data.amount, held=data.amount, allocation=tuple(drawn)),)
+
+
+def _held_line(line: ReservedLine, drawn: list[tuple[str, int]], data: Reserved) -> HeldLine:
+    return HeldLine(
+        amount=line.amount,
+        held=line.amount,
+        allocation=tuple(drawn),
+        operation=line.operation,
+        quantity=line.quantity,
+        params=line.params,
+        price=line.price or data.price,
+    )
 
 
 def split(line: HeldLine, amount: int) -> tuple[Sequence[tuple[str, int]], Sequence[tuple[str, int]]]:

@@ -19,33 +19,30 @@ import msgspec
 
 from events.instants import Instant
 from events.pricing import PriceRule
+from events.record import Record
 
 FIGURE_MAX = 2**53 - 1
 """The largest figure that any balance, amount or counter may have (SEMANTICS.md section 1)."""
-
-
-class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, gc=False):
-    """Base of all stored data: immutable, no unknown fields; fields without a default are always written."""
 
 
 class Figures(Record, frozen=True):
     """The balance of one unit, or the change of it: in events both stand beside each other."""
 
     available: int
-    reserved: int
+    bonus: int
     debt: int
+    reserved: int
     scheduled: int
     scoped: int
-    bonus: int
 
 
-class Allocation(Record, frozen=True):
+class Allocation(Record, frozen=True, kw_only=True):
     """One grant's part of an amount, in the order drawn; `excess` marks what was drawn beyond the hold."""
 
-    grant_id: str
     amount: int
-    line: int = 0
     excess: bool = False
+    grant_id: str
+    line: int = 0
 
 
 class CostBasis(Record, frozen=True):
@@ -61,70 +58,70 @@ Status = Literal["active", "frozen", "closed"]
 """What an account may be (SEMANTICS.md section 7)."""
 
 
-class HoldFigures(Record, frozen=True):
+class HoldFigures(Record, frozen=True, kw_only=True):
     """How a reservation stands after the event, so that its answer can be rebuilt from the event alone."""
 
-    state: HoldState
-    amount: int
-    held: int
-    charged: int
-    unfunded: int
-    occupies: dict[str, int]
-    expires_at: Instant | None
-    lines: list[tuple[int, int]] = []
-    """Held and charged of each line, when the hold has more than one."""
     added: list[int] = []
     """What extends added to each line, when the hold has more than one and there was any."""
+    amount: int
+    charged: int
+    expires_at: Instant | None
+    held: int
+    lines: list[tuple[int, int]] = []
+    """Held and charged of each line, when the hold has more than one."""
+    occupies: dict[str, int]
+    state: HoldState
+    unfunded: int
 
 
 class GrantFigures(Record, frozen=True):
     """How a grant stands after it was revoked, so that the answer can be rebuilt from the event alone."""
 
-    kind: str
     amount: int
-    remaining: int
     held: int
+    kind: str
+    remaining: int
     state: GrantState
 
 
-class ReservedLine(Record, frozen=True):
+class ReservedLine(Record, frozen=True, kw_only=True):
     """One operation of a hold. The price rule stands here when the hold has several lines, else on the event."""
 
-    operation: str
-    quantity: int
     amount: int
+    operation: str
     params: dict[str, int | str] = {}
     price: PriceRule | None = None
+    quantity: int
 
 
 class ConsumedLine(Record, frozen=True):
     """What one line of a step came to: `amount` is the work done, `charged` the part that was paid."""
 
-    line: int
     amount: int
     charged: int
+    line: int
     operation: str | None = None
-    quantity: int | None = None
-    price: PriceRule | None = None
     params: dict[str, int | str] = {}
+    price: PriceRule | None = None
+    quantity: int | None = None
 
 
 class Policies(Record, frozen=True):
     """The rules of a plan as an account keeps them, so that a plan that left the catalog lives on."""
 
-    rank: int
+    clear_bonus: bool
     interval: str
+    late_window_hours: int
+    low_balance_percent: int
+    max_open_holds: int
+    overdraft_limit: int
+    rank: int
     renewal: Literal["auto", "external"]
+    renewal_grace_days: int
+    rollover_cap: int
+    rollover_share: str
     trial_credits: int
     trial_expires_days: int | None
-    rollover_share: str
-    rollover_cap: int
-    clear_bonus: bool
-    overdraft_limit: int
-    max_open_holds: int
-    low_balance_percent: int
-    renewal_grace_days: int
-    late_window_hours: int
 
 
 class Limits(Record, frozen=True):
@@ -137,11 +134,11 @@ class Limits(Record, frozen=True):
 class Terms(Record, frozen=True):
     """A plan as an account is on it or will be: its rules, its own limits, and those that override them by name."""
 
-    plan: str
-    policies: Policies
+    catalog: str
     limits: Limits
     overrides: Limits
-    catalog: str
+    plan: str
+    policies: Policies
 
     @property
     def allowance(self) -> dict[str, int]:
@@ -157,145 +154,145 @@ class Terms(Record, frozen=True):
 class Payment(Record, frozen=True):
     """That a period was paid, and by which payment when that is known."""
 
-    reference: str | None
     period_start: Instant
+    reference: str | None
 
 
-class Granted(Record, frozen=True):
+class Granted(Record, frozen=True, kw_only=True):
     """Credits came to be, became usable, or ended: `amount` is negative for `expired` and `revoked`.
 
     An `adjustment` with a negative amount is not a grant: its `grant_id` is None, and `allocation` says which grants gave
     how much; what they could not give is `debt_added`.
     """
 
-    grant_id: str | None
-    unit: str
-    amount: int
-    priority: int
-    starts_at: Instant
-    expires_at: Instant | None
-    operations: list[str] | None
-    cost_basis: CostBasis | None
-    source_grant_id: str | None
-    debt_repaid: int
     allocation: list[Allocation]
-    repaid: list[Allocation] = []
-    reference: str | None = None
-    reason: str | None = None
+    amount: int
+    cost_basis: CostBasis | None
     debt_added: int = 0
+    debt_repaid: int
+    expires_at: Instant | None
+    grant: GrantFigures | None = None
+    grant_id: str | None
+    operations: list[str] | None
     period: Instant | None = None
     """Start of the period whose allowance this is; only on grants of kind `plan`."""
+    priority: int
+    reason: str | None = None
+    reference: str | None = None
+    repaid: list[Allocation] = []
+    source_grant_id: str | None
+    starts_at: Instant
     take_back: Literal["change", "reclaim"] | None = None
     """That a `revoked` event takes back a part of the present period's allowance: at once, or as it was reclaimed."""
-    grant: GrantFigures | None = None
+    unit: str
 
 
-class Reserved(Record, frozen=True):
+class Reserved(Record, frozen=True, kw_only=True):
     """Credits were set aside and capacity was occupied for work that has not ended.
 
     Of an `extend`, `amount` and `allocation` are what is held more, `occupies` and `expires_at` are as they are now.
     """
 
-    reservation_id: str
-    unit: str
-    amount: int
     allocation: list[Allocation]
-    occupies: dict[str, int]
+    amount: int
     expires_at: Instant | None
     grace_seconds: int
-    overage: Literal["draw", "reject", "cap"]
-    lines: list[ReservedLine]
-    price: PriceRule | None
-    reference: str | None = None
-    metadata: dict[str, str] = {}
     hold: HoldFigures | None = None
+    lines: list[ReservedLine]
+    metadata: dict[str, str] = {}
     occupied: dict[str, int] | None = None
     """What the hold occupied before, when an `extend` changed that."""
+    occupies: dict[str, int]
+    overage: Literal["draw", "reject", "cap"]
+    price: PriceRule | None
+    reference: str | None = None
+    reservation_id: str
+    unit: str
 
 
-class Consumed(Record, frozen=True):
+class Consumed(Record, frozen=True, kw_only=True):
     """Work was done: `actual = charged + unfunded`, and `debt_added` is part of `charged`."""
 
-    reservation_id: str | None
-    consumption_id: str
-    unit: str
-    reserved: int
     actual: int
-    charged: int
-    debt_added: int
-    unfunded: int
     allocation: list[Allocation]
-    operation: str | None
-    quantity: int | None
-    price: PriceRule | None
-    period: Instant
+    charged: int
+    consumption_id: str
+    debt_added: int
+    hold: HoldFigures | None = None
     lines: list[ConsumedLine] = []
-    reference: str | None = None
     metadata: dict[str, str] = {}
+    operation: str | None
     params: dict[str, int | str] = {}
     """What the step named beside its quantity, and its price was found with; a step that names none has its hold's."""
-    hold: HoldFigures | None = None
+    period: Instant
+    price: PriceRule | None
+    quantity: int | None
+    reference: str | None = None
+    reservation_id: str | None
+    reserved: int
+    unfunded: int
+    unit: str
 
 
-class Refunded(Record, frozen=True):
+class Refunded(Record, frozen=True, kw_only=True):
     """Credits came back, from a hold that ended or from a consumption that was undone."""
 
-    reservation_id: str | None
-    consumption_id: str | None
-    unit: str
-    amount: int
-    regranted: int
-    usage: int
     allocation: list[Allocation]
+    amount: int
+    consumption_id: str | None
     debt_refunded: int
     debt_repaid: int
-    repaid: list[Allocation] = []
-    reference: str | None = None
-    """The reference of the hold or consumption that this undoes."""
+    hold: HoldFigures | None = None
     reason: str | None = None
-    refunded: int = 0
-    """All that was refunded of the consumption, this refund included."""
     reclaimed: list[Allocation] = []
     """What a plan change had reclaimed of that, and is revoked in this very event because the account has debt."""
-    hold: HoldFigures | None = None
+    reference: str | None = None
+    """The reference of the hold or consumption that this undoes."""
+    refunded: int = 0
+    """All that was refunded of the consumption, this refund included."""
+    regranted: int
+    repaid: list[Allocation] = []
+    reservation_id: str | None
+    unit: str
+    usage: int
 
 
 AuditValue = str | int | bool | None | dict[str, int | None]
 """What an audit entry shows of a plan, limits or a status."""
 
 
-class PlanChanged(Record, frozen=True):
+class PlanChanged(Record, frozen=True, kw_only=True):
     """The plan, the period, the limits or the status of the account changed."""
 
-    from_: str | None = msgspec.field(name="from")
-    to: str | None
-    period_start: Instant
-    period_end: Instant
-    anchor: Instant
+    ahead: dict[str, int] | None = None
+    """The allowance that was granted for the next period, when that is the one that was paid."""
     allowance: dict[str, int]
-    capacity: dict[str, int]
-    policies: Policies
-    catalog: str
-    rolled_over: dict[str, int]
-    reclaim: dict[str, int]
-    previous_value: dict[str, AuditValue]
-    new_value: dict[str, AuditValue]
-    reference: str | None = None
-    reason: str | None = None
-    status: Status | None = None
-    """The account's status from here on; None: as it was."""
+    anchor: Instant
     begins: bool = False
     """That a period begins with this change, which a renewal and an opening always do."""
+    capacity: dict[str, int]
+    catalog: str
+    from_: str | None = msgspec.field(name="from")
+    new_value: dict[str, AuditValue]
     overrides: Limits = Limits()
     """The limits that override the plan's own."""
     own: Limits | None = None
     """The plan's own limits, when some are overridden."""
-    pending: Terms | None = None
-    """What the account will be on from the next period."""
     payment: Payment | None = None
     """Which period counts as paid from here on, and by what."""
-    ahead: dict[str, int] | None = None
-    """The allowance that was granted for the next period, when that is the one that was paid."""
+    pending: Terms | None = None
+    """What the account will be on from the next period."""
+    period_end: Instant
+    period_start: Instant
+    policies: Policies
+    previous_value: dict[str, AuditValue]
+    reason: str | None = None
+    reclaim: dict[str, int]
+    reference: str | None = None
+    rolled_over: dict[str, int]
+    status: Status | None = None
+    """The account's status from here on; None: as it was."""
+    to: str | None
 
 
 Data = Granted | Reserved | Consumed | Refunded | PlanChanged

@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping
 
-from events.facts import Allocation, CostBasis, GrantedKind, GrantState, Record
+from events.facts import Allocation, CostBasis, GrantedKind, GrantState
 from events.instants import Instant
+from events.record import Record
 
 LIVE_GRANTS_MAX = 256
 """How many scheduled or active grants an account may have."""

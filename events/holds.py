@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from events.facts import Allocation, HoldFigures, HoldState, Record
+from events.facts import Allocation, HoldFigures, HoldState
 from events.instants import Instant, plus
 from events.pricing import PriceRule
+from events.record import Record
 
 
 class Consumption(Record, frozen=True, array_like=True, tag="consumption"):

@@ -6,8 +6,8 @@ changes nothing: `AlreadyPaid` says which one it was, so that its first outcome 
 
 from __future__ import annotations
 
-from events.facts import Record
 from events.instants import Instant
+from events.record import Record
 
 
 class Paid(Record, frozen=True, array_like=True, tag="payment"):

@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final
 
-import msgspec
+from events.record import Record
 
 FIGURE_MAX: Final = 2**53 - 1
 QUANTITY_MAX: Final = 1_000_000_000
@@ -37,14 +37,14 @@ _DECIMAL: Final = re.compile(rf"(0|[1-9][0-9]{{0,{WHOLE_DIGITS_MAX - 1}}})(?:\.(
 _A_COUNT: Final = ("a count: an integer or a decimal string, from 0",)
 
 
-class PriceRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, gc=False):
+class PriceRule(Record, frozen=True, kw_only=True):
     """The resolved price rule of one operation as a hold pins it and an event records it."""
 
-    catalog: str
     base: str = "0"
+    catalog: str
     each: str = "0"
-    per_1k: dict[str, str] = {}
     multipliers: dict[str, dict[str, str]] = {}
+    per_1k: dict[str, str] = {}
 
 
 class UnknownParam(ValueError):

@@ -9,6 +9,7 @@ asks beyond plain JSON; a test holds the encoder against an independent implemen
 from __future__ import annotations
 
 from hashlib import sha256
+from typing import Generic, Literal, TypeVar
 
 import msgspec
 
@@ -22,86 +23,81 @@ from events.facts import (
     GrantedKind,
     PlanChanged,
     PlanChangedKind,
-    Record,
     Refunded,
     RefundedKind,
     Reserved,
     ReservedKind,
 )
 from events.instants import Instant
+from events.record import Record
 
 GENESIS = "0" * 64
 """The `prev_hash` of the first line of a partition."""
 
 
-class Actor(Record, frozen=True):
+class Actor(Record, frozen=True, kw_only=True):
     """Who acted: the token's or calling service's name, the transport, and for whom when that was said."""
 
     id: str
-    via: str
     on_behalf_of: str | None = None
+    via: str
 
 
-class CommandRef(Record, frozen=True):
+class CommandRef(Record, frozen=True, kw_only=True):
     """The command that an event belongs to. A due fact has the name `system` and a natural id instead of a key."""
 
-    name: str
-    idempotency_key: str | None
     fingerprint: str | None
     id: str | None = None
+    idempotency_key: str | None
+    name: str
 
 
 SYSTEM = Actor(id="system", via="ledger")
 
 
-class _Envelope(Record, frozen=True):
+EventType = Literal["granted", "reserved", "consumed", "refunded", "plan_changed"]
+
+Type = TypeVar("Type")
+KindOf = TypeVar("KindOf")
+DataOf = TypeVar("DataOf")
+
+
+class _Envelope(Record, Generic[Type, KindOf, DataOf], frozen=True):
+    account: str
+    actor: Actor
+    balance: dict[str, Figures]
+    command: CommandRef
+    data: DataOf
+    delta: dict[str, Figures]
+    effective_at: Instant
     id: str
+    kind: KindOf
     partition: int
     position: int
-    version: int
-    account: str
-    recorded_at: Instant
-    effective_at: Instant
-    actor: Actor
-    command: CommandRef
-    delta: dict[str, Figures]
-    balance: dict[str, Figures]
     prev_hash: str
+    recorded_at: Instant
+    type: Type
+    version: int
 
 
-class GrantedEvent(_Envelope, frozen=True, tag_field="type", tag="granted"):
+class GrantedEvent(_Envelope[Literal["granted"], GrantedKind, Granted], frozen=True):
     """A recorded `granted`."""
 
-    kind: GrantedKind
-    data: Granted
 
-
-class ReservedEvent(_Envelope, frozen=True, tag_field="type", tag="reserved"):
+class ReservedEvent(_Envelope[Literal["reserved"], ReservedKind, Reserved], frozen=True):
     """A recorded `reserved`."""
 
-    kind: ReservedKind
-    data: Reserved
 
-
-class ConsumedEvent(_Envelope, frozen=True, tag_field="type", tag="consumed"):
+class ConsumedEvent(_Envelope[Literal["consumed"], ConsumedKind, Consumed], frozen=True):
     """A recorded `consumed`."""
 
-    kind: ConsumedKind
-    data: Consumed
 
-
-class RefundedEvent(_Envelope, frozen=True, tag_field="type", tag="refunded"):
+class RefundedEvent(_Envelope[Literal["refunded"], RefundedKind, Refunded], frozen=True):
     """A recorded `refunded`."""
 
-    kind: RefundedKind
-    data: Refunded
 
-
-class PlanChangedEvent(_Envelope, frozen=True, tag_field="type", tag="plan_changed"):
+class PlanChangedEvent(_Envelope[Literal["plan_changed"], PlanChangedKind, PlanChanged], frozen=True):
     """A recorded `plan_changed`."""
-
-    kind: PlanChangedKind
-    data: PlanChanged
 
 
 Event = GrantedEvent | ReservedEvent | ConsumedEvent | RefundedEvent | PlanChangedEvent
@@ -113,7 +109,7 @@ _EVENT_OF: dict[type[Data], type[Event]] = {
     Refunded: RefundedEvent,
     PlanChanged: PlanChangedEvent,
 }
-TYPE_OF: dict[type[Data], str] = {
+TYPE_OF: dict[type[Data], EventType] = {
     Granted: "granted",
     Reserved: "reserved",
     Consumed: "consumed",
@@ -122,8 +118,25 @@ TYPE_OF: dict[type[Data], str] = {
 }
 """The event type of each kind of data."""
 
-_encoder = msgspec.json.Encoder(order="sorted")
-_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+encode = msgspec.json.Encoder(order="deterministic").encode
+"""Return the line of an event; only the keys of its objects are left to be sorted (`events.record`)."""
+
+
+class _Typed(msgspec.Struct):
+    type: EventType
+
+
+_decode_type = msgspec.json.Decoder(_Typed).decode
+_decode_as = {TYPE_OF[data]: msgspec.json.Decoder[Event](event).decode for data, event in _EVENT_OF.items()}
+_ENDS = slice(-22, -14)
+"""The last 8 bytes before `","version":1}`, which ends a line in canonical form; they tell its type."""
+_decode_by_end = {f'"type":"{name}'.encode()[-8:]: decode for name, decode in _decode_as.items()}
+
+
+def decode(line: bytes) -> Event:
+    """Return the event that a line of the log stands for; raises msgspec.ValidationError for anything else."""
+    decode_it = _decode_by_end.get(line[_ENDS])
+    return _decode_as[_decode_type(line).type](line) if decode_it is None else decode_it(line)
 
 
 class Line(msgspec.Struct, frozen=True, gc=False):
@@ -150,6 +163,7 @@ def record(
         id=f"{partition}-{position}",
         partition=partition,
         position=position,
+        type=TYPE_OF[type(fact.data)],  # type: ignore[arg-type]  # looked up by the data's type, as the event
         kind=fact.kind,  # type: ignore[arg-type]  # the kind belongs to the data's type, which decide guarantees
         version=1,
         account=account,
@@ -162,9 +176,5 @@ def record(
         data=fact.data,  # type: ignore[arg-type]  # looked up by its type one line above
         prev_hash=prev_hash,
     )
-    line = _encoder.encode(event)
+    line = encode(event)
     return Line(event, line, sha256(line).hexdigest())
-
-
-decode = _decoder.decode
-"""Return the event that a line of the log stands for; raises msgspec.ValidationError for anything else."""

@@ -16,8 +16,8 @@ from collections.abc import Mapping
 import msgspec
 from msgspec.structs import replace
 
-from events.facts import Record
 from events.instants import Instant
+from events.record import Record
 
 PAYERS_MAX = 256
 """How many grants an account's snapshot lists as payers of a unit's usage."""

@@ -26,8 +26,9 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from events.account import Account
-from events.facts import Consumed, Granted, PlanChanged, Record, Refunded, Reserved
+from events.facts import Consumed, Granted, PlanChanged, Refunded, Reserved
 from events.instants import Instant, moment, plus
+from events.record import Record
 from events.recorded import Event
 from events.renewals import AHEAD_SECONDS_MAX
 

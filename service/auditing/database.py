@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
-from events.account import Key
 from events.holds import Hold
 from events.instants import Instant, instant
-from events.recorded import TYPE_OF, Event, decode
+from events.recorded import Event, decode
 from service.auditing.faults import Fault, Faulty
 from service.auditing.memory import States, key_of
 from service.auditing.parting import Parting, of_account, of_item
@@ -51,7 +50,7 @@ class Columns:
         if not (
             position == event.position
             and account == event.account
-            and type_ == TYPE_OF[type(event.data)]
+            and type_ == event.type
             and kind == event.kind
             and self._instant(recorded_at) == event.recorded_at
             and key == self._key(event)
@@ -62,7 +61,7 @@ class Columns:
     def _refuse(self, row: LineRow, event: Event) -> NoReturn:
         position, account, type_, kind, recorded_at, *_ = row
         told = (position, account, type_, kind, self._instant(recorded_at))
-        written = (event.position, event.account, TYPE_OF[type(event.data)], event.kind, event.recorded_at)
+        written = (event.position, event.account, event.type, event.kind, event.recorded_at)
         names = ("position", "account", "type", "kind", "recorded_at")
         wrong = [name for name, one, other in zip(names, told, written, strict=True) if one != other]
         column = wrong[0] if wrong else "key"
@@ -84,7 +83,9 @@ class Columns:
         return None if key is None else sha256(f"{account}\0{key}".encode()).digest()[:16]
 
 
-async def _projection_check(view: PartitionView, partition: int) -> ProjectionCheck:
+async def _projection_check(view: PartitionView, partition: int) -> ProjectionCheck | None:
+    if not await view.is_projected():
+        return None
     from service.auditing.projected import ProjectionCheck  # noqa: PLC0415 - a quarter of a second in each process
 
     return await ProjectionCheck.begin(view.projected, partition)
@@ -164,20 +165,20 @@ async def _verify_items(view: PartitionView, verifier: Verifier) -> None:
         for row in page:
             count += 1
             account, kind, item_id, due_at, state = row
-            key: Key = (kind, item_id)
-            if due_at is None and state == shelf.stored(account, key) and not shelf.is_open(account, key):
+            place = (account, kind, item_id)
+            if due_at is None and state == shelf.stored(place) and not shelf.is_open(place):
                 continue  # the same bytes say the same; objects whose keys have another order are compared below
             try:
                 stored = decode_item(state)
             except msgspec.DecodeError as error:
                 raise _wrong_item(verifier, account, f"{kind} {item_id} cannot be read: {error}") from None
-            replayed = shelf.item(account, key)
+            replayed = shelf.item(place)
             if replayed is None:
                 raise _wrong_item(verifier, account, f"{kind} {item_id}: the log does not have it")
             expected = replayed.due_at if isinstance(replayed, Hold) else None
             if stored != replayed or expected != (None if due_at is None else instant(due_at)):
                 told = f"{kind} {item_id}: differs: {_difference(stored, replayed)}"
-                parting = of_item(key, stored, replayed)
+                parting = of_item(key_of(replayed), stored, replayed)
                 position, told = await _parted(view, account, parting, 0, told)
                 raise _wrong_item(verifier, account, told, position=position)
     if count != shelf.count():

@@ -43,8 +43,8 @@ def broken_identity(state: State, data: Data) -> str | None:
     """
     account = state.account
     grants = account.grants
-    for entry in _moved(data):
-        grant = grants.get(entry) or state.known.get(("grant", entry))
+    for grant_id in _moved(data):
+        grant = grants.get(grant_id) or state.known.get(("grant", grant_id))
         if isinstance(grant, Grant) and _imbalance(grant):
             return f"grant {grant.id} does not add up: {_told(grant)}"
     wrong = _wrong_sums(account.figures, grants)

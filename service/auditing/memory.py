@@ -36,7 +36,7 @@ class _Known(dict[Key, Item | None]):
 
     def __missing__(self, key: Key) -> Item | None:
         self._brought.append(key)
-        item = self[key] = self._shelf.item(self._account, key)
+        item = self[key] = self._shelf.item((self._account, *key))
         return item
 
 
@@ -74,7 +74,7 @@ class States:
 
     def has(self, state: State, key: Key) -> bool:
         """Say whether an account has an item, wherever it is kept."""
-        return state.known.get(key) is not None or self.shelf.stored(state.account.id, key) is not None
+        return state.known.get(key) is not None or self.shelf.stored((state.account.id, *key)) is not None
 
     def evolve(self, state: State, event: Event) -> None:
         """Change a state by an event, with the items that it needs; LookupError when it cannot have happened."""

@@ -88,19 +88,19 @@ class Shelf:
             stored = self._file.account(account)
         return None if stored is None else decode_account(stored)
 
-    def stored(self, account: str, key: Key) -> bytes | None:
+    def stored(self, place: Place) -> bytes | None:
         """Return an item as its bytes, or None when it is not here."""
-        stored = self._items.get((account, *key))
-        return self._file.item((account, *key)) if stored is None and self._file is not None else stored
+        stored = self._items.get(place)
+        return self._file.item(place) if stored is None and self._file is not None else stored
 
-    def item(self, account: str, key: Key) -> Item | None:
+    def item(self, place: Place) -> Item | None:
         """Return an item, or None when it is not here."""
-        stored = self.stored(account, key)
+        stored = self.stored(place)
         return None if stored is None else decode_item(stored)
 
-    def is_open(self, account: str, key: Key) -> bool:
+    def is_open(self, place: Place) -> bool:
         """Say whether an item is a hold that still holds or occupies something."""
-        return (account, *key) in self._open
+        return place in self._open
 
     def accounts(self) -> Iterator[Account]:
         """Yield every account."""
@@ -121,10 +121,10 @@ class Shelf:
 
     def open_holds(self) -> Iterator[tuple[str, Hold]]:
         """Yield every hold that still holds or occupies something, with its account."""
-        for account, kind, item_id in self._open:
-            item = self.item(account, cast("Key", (kind, item_id)))
+        for place in self._open:
+            item = self.item(place)
             if isinstance(item, Hold):
-                yield account, item
+                yield place[0], item
 
     def count(self) -> int:
         """Return how many items there are."""

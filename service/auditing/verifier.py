@@ -21,12 +21,10 @@ from events.facts import Consumed, Reserved
 from events.instants import Instant
 from events.merkle import Frontier, leaf_hash
 from events.partition import partition_of
-from events.recorded import GENESIS, Event, decode
+from events.recorded import GENESIS, Event, decode, encode
 from service.auditing.faults import Code, Fault, Faulty
 from service.auditing.identities import broken_identity, wrong_balance
 from service.auditing.memory import States
-
-_encode = msgspec.json.Encoder(order="sorted").encode
 
 
 class Verified(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,9 +92,7 @@ class Verifier:
         position = self.position + 1
         if event.id != self._prefix + str(position) or event.position != position or event.partition != self.partition:
             self._refuse_place(event)
-        if self._partitions is not None and (home := partition_of(event.account, self._partitions)) != self.partition:
-            self.refuse("wrong_partition", f"account {event.account} belongs to partition {home}", event)
-        if _encode(event) != line:
+        if encode(event) != line:
             self.refuse("not_canonical", "the line is not the canonical JSON of the event that it holds", event)
         recorded_at = event.recorded_at
         if recorded_at < self.recorded_at or event.effective_at > recorded_at:
@@ -207,8 +203,8 @@ class Verifier:
         states = self.states
         state = states.get(event.account)
         account = state.account
-        if account.events == 0 and event.kind != "opened":
-            self.refuse("impossible", f"account {event.account} was never opened", event)
+        if account.events == 0:
+            self._check_first(event)
         made = _made(event)
         if made is not None and states.has(state, made):
             self.refuse("impossible", f"account {event.account} has {made[1]} already", event)
@@ -223,6 +219,13 @@ class Verifier:
         broken = broken_identity(state, event.data)
         if broken is not None:
             self.refuse("broken_identity", broken, event)
+
+    def _check_first(self, event: Event) -> None:
+        """Check the first event of an account."""
+        if self._partitions is not None and (home := partition_of(event.account, self._partitions)) != self.partition:
+            self.refuse("wrong_partition", f"account {event.account} belongs to partition {home}", event)
+        if event.kind != "opened":
+            self.refuse("impossible", f"account {event.account} was never opened", event)
 
     def finish(self) -> None:
         """Check what adds up over many items: what open holds hold and occupy; raises Faulty."""

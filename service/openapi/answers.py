@@ -12,7 +12,15 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from events.facts import Figures, GrantState, HoldState, Status
-from events.recorded import ConsumedEvent, GrantedEvent, PlanChangedEvent, RefundedEvent, ReservedEvent
+from events.recorded import (
+    ConsumedEvent,
+    Event,
+    EventType,
+    GrantedEvent,
+    PlanChangedEvent,
+    RefundedEvent,
+    ReservedEvent,
+)
 from projections.admin_audit import Action
 
 At = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
@@ -21,9 +29,20 @@ Tokens = Annotated[str, Meta(description="A token of each partition, with commas
 Decimal = Annotated[str, Meta(pattern="^[0-9]+([.][0-9]+)?$")]
 Hash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Cursor = Annotated[str, Meta(description="Give it as `cursor` for the next page.")] | None
-EVENTS = ("GrantedEvent", "ReservedEvent", "ConsumedEvent", "RefundedEvent", "PlanChangedEvent")
-AnyEvent = GrantedEvent | ReservedEvent | ConsumedEvent | RefundedEvent | PlanChangedEvent
-Type = Literal["granted", "reserved", "consumed", "refunded", "plan_changed"]
+REF = "#/components/schemas/{name}"
+EVENTS: dict[EventType, type[Event]] = {
+    "granted": GrantedEvent,
+    "reserved": ReservedEvent,
+    "consumed": ConsumedEvent,
+    "refunded": RefundedEvent,
+    "plan_changed": PlanChangedEvent,
+}
+_EVENT_REFS = {name: REF.format(name=form.__name__) for name, form in EVENTS.items()}
+_ONE_EVENT = {
+    "anyOf": [{"$ref": ref} for ref in _EVENT_REFS.values()],
+    "discriminator": {"propertyName": "type", "mapping": _EVENT_REFS},
+}
+AnyEvent = Annotated[Any, Meta(extra_json_schema=_ONE_EVENT)]
 
 
 class Answer(Struct, kw_only=True):
@@ -165,7 +184,7 @@ class DryEvent(Answer):
     """An event that would be written."""
 
     id: None
-    type: Type
+    type: EventType
     kind: str
     delta: dict[str, Figures]
     balance: dict[str, Figures]

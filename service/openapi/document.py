@@ -17,7 +17,6 @@ from service.replies import TAGGED
 
 OPENAPI = "3.1.0"
 VERSION = "1"
-_REF = "#/components/schemas/{name}"
 Schema = dict[str, Any]
 
 ABOUT = """Credits that are granted, reserved, consumed and refunded, as an append-only log of events.
@@ -119,10 +118,11 @@ def document() -> bytes:
 
 
 def _answer_schemas() -> dict[str, Any]:
-    forms = [*ANSWERS.values(), answers.DryAnswer, answers.FreeAnswer, answers.InProgress, answers.Problem]
-    _, schemas = msgspec.json.schema_components(forms, ref_template=_REF)
-    for name in answers.EVENTS:
-        add_hash(schemas[name])
+    more = [answers.DryAnswer, answers.FreeAnswer, answers.InProgress, answers.Problem]
+    forms = [*ANSWERS.values(), *more, *answers.EVENTS.values()]
+    _, schemas = msgspec.json.schema_components(forms, ref_template=answers.REF)
+    for form in answers.EVENTS.values():
+        add_hash(schemas[form.__name__])
     for name in ("BatchResult", "Problem"):
         schemas[name]["additionalProperties"] = True
     return schemas
@@ -151,7 +151,7 @@ def _operation(route: Route, schemas: dict[str, Any], shared: dict[str, Any]) ->
         told["description"] = f"Needs the scope `{route.scope}`."
     if body is not None:
         example = examples.body(route)
-        content: Schema = {"schema": {"$ref": _REF.format(name=body)}}
+        content: Schema = {"schema": {"$ref": answers.REF.format(name=body)}}
         told["requestBody"] = {
             "required": False,
             "description": "An empty body is `{}`.",
@@ -204,13 +204,13 @@ def _successes(route: Route) -> Schema:
         return {"200": {"description": told, "content": {kind: {"schema": {"type": "string"}}}}}
     if route.kind == "command":
         names = ["CommandAnswer", "DryAnswer", *(["FreeAnswer"] if operation_id(route) in _FREE else [])]
-        answer, *others = [{"$ref": _REF.format(name=name)} for name in names]
+        answer, *others = [{"$ref": answers.REF.format(name=name)} for name in names]
         return {
             "201": _json("What the command wrote.", answer),
             "200": _json("Sent before, a dry run, or a free operation.", {"anyOf": [answer, *others]}),
         }
     form = ANSWERS.get(route.name)
-    schema: Schema = {"type": "object"} if form is None else {"$ref": _REF.format(name=form.__name__)}
+    schema: Schema = {"type": "object"} if form is None else {"$ref": answers.REF.format(name=form.__name__)}
     found: Schema = {"200": _json("The answer.", schema)}
     if route.kind == "query" and route.name in TAGGED:
         tag = {"ETag": {"description": "Of all but the instant of the answer.", "schema": {"type": "string"}}}
@@ -223,7 +223,7 @@ def _successes(route: Route) -> Schema:
             "As-Of": {"description": "Of CSV: `as_of`.", "schema": {"type": "string"}},
         }
     if route.name == "outcome":
-        found["202"] = _json("The command waits.", {"$ref": _REF.format(name="InProgress")})
+        found["202"] = _json("The command waits.", {"$ref": answers.REF.format(name="InProgress")})
     return found
 
 

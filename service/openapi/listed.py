@@ -7,6 +7,7 @@ from typing import Any
 from msgspec import UNSET, UnsetType, field
 
 from events.facts import Figures
+from events.recorded import EventType
 from service.openapi.answers import (
     AccountView,
     ActorView,
@@ -22,7 +23,6 @@ from service.openapi.answers import (
     ReservationView,
     Token,
     Tokens,
-    Type,
 )
 
 
@@ -62,7 +62,7 @@ class Transaction(Answer):
     """An event with what moved; `balance` is after it, by unit."""
 
     id: Token
-    type: Type
+    type: EventType
     kind: str
     recorded_at: At
     effective_at: At
@@ -119,7 +119,7 @@ class Movement(Answer):
     event: Token | None
     at: At
     recorded_at: At | None
-    type: Type
+    type: EventType
     kind: str
     amount: int
     delta: BalanceView

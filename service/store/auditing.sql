@@ -6,6 +6,10 @@ select position, hash, recorded_at from ledger.heads where partition = $1
 select position, account, type, kind, recorded_at, key, line, hash from ledger.events
 where partition = $1 and position > $2 order by position limit $3
 
+-- name: is_projected
+-- Whether any projection has come to know an event of a partition.
+select exists (select from projections.checkpoints where partition = $1 and position > 0)
+
 -- name: accounts
 -- The next snapshots of a partition.
 select account, position, next_due_at, state from ledger.accounts

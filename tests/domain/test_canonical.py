@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 from hashlib import sha256
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import rfc8785
 from hypothesis import given as examples
 from hypothesis import strategies as st
+from msgspec import inspect
 from msgspec.structs import replace
 
 from events.chain import BrokenChain, verify
-from events.facts import Fact
+from events.facts import Allocation, Fact, Figures, Payment, Terms
 from events.partition import partition_of
 from events.pricing import PriceRule
-from events.recorded import GENESIS, TYPE_OF, Actor, CommandRef, Line, decode, record
+from events.recorded import GENESIS, TYPE_OF, Actor, CommandRef, Event, Line, decode, encode, record
 from tests.domain.scenario import PARTITION, Story, given
 from tests.domain.shop import ACCOUNT, START, consume, direct, granted, line, refund, reserve
 
@@ -50,6 +51,19 @@ def of(story: Story, kind: str) -> Fact:
     """The fact of this kind of the story's last command."""
     assert story.decision is not None
     return next(fact for fact in story.decision.facts if fact.kind == kind)
+
+
+def structs_in(kind: inspect.Type) -> set[type[Any]]:
+    """The structs that values of a type may have in them, and the type's own."""
+    match kind:
+        case inspect.StructType(cls=struct, fields=fields):
+            return {struct}.union(*(structs_in(field.type) for field in fields))
+        case inspect.UnionType(types=types) | inspect.TupleType(item_types=types):
+            return set[type[Any]]().union(*map(structs_in, types))
+        case inspect.ListType(item_type=part) | inspect.DictType(value_type=part):
+            return structs_in(part)
+        case _:
+            return set()
 
 
 def is_canonical(line: bytes) -> bool:
@@ -86,6 +100,21 @@ class TestCanonicalJson:
         story.when(consume(amount=3, final=False)).then("partial").when(consume(amount=40)).then("settle")
         story.when(refund("r")).then("consumption")
         assert all(is_canonical(each.line) for each in story.log)
+
+    def test_the_fields_of_all_that_stands_in_a_line_are_in_the_order_of_its_keys(self) -> None:
+        structs = set[type[Any]]().union(*map(structs_in, inspect.multi_type_info(get_args(Event))))
+        assert {*get_args(Event), *TYPE_OF, Figures, Allocation, PriceRule, Terms, Payment} < structs
+        for struct in structs:
+            fields: tuple[str, ...] = struct.__struct_encode_fields__
+            assert list(fields) == sorted(fields), struct
+
+    def test_an_event_in_another_form_is_the_same_event_and_only_its_line_is_canonical(self) -> None:
+        for written in given(granted("g", 99), reserve(amount=5), consume(amount=3), refund("r")).log:
+            told = json.loads(written.line)
+            others = json.dumps(told).encode(), json.dumps(dict(reversed(told.items())), separators=(",", ":")).encode()
+            for other in (b" " + written.line, *others):
+                assert decode(other) == written.event
+                assert encode(decode(other)) == written.line != other
 
     def test_a_type_has_one_name(self) -> None:
         assert sorted(TYPE_OF.values()) == ["consumed", "granted", "plan_changed", "refunded", "reserved"]

@@ -88,7 +88,7 @@ def _checked_lines(head: asyncpg.Record, rows: Sequence[asyncpg.Record], partiti
     for row, event in zip(rows, events, strict=True):
         assert row["hash"] == sha256(row["line"]).digest(), event.id
         columns = (row["account"], row["type"], row["kind"], instant(row["recorded_at"]))
-        assert columns == (event.account, event.__struct_config__.tag, event.kind, event.recorded_at), event.id
+        assert columns == (event.account, event.type, event.kind, event.recorded_at), event.id
         assert partition_of(event.account, partitions) == partition, event.id
     instants = [event.recorded_at for event in events]
     assert instants == sorted(instants), f"recorded_at goes back in partition {partition}"
