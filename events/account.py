@@ -23,7 +23,7 @@ from events.facts import (
     Status,
     Terms,
 )
-from events.grants import Grant, draw_order
+from events.grants import Grant
 from events.holds import Consumption, Hold
 from events.instants import Instant
 from events.payments import Paid
@@ -42,10 +42,6 @@ class Ahead(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     payment: Payment
     allowance: dict[str, int] = {}
-
-
-def _in_draw_order(grants: dict[str, Grant]) -> dict[str, Grant]:
-    return dict(sorted(grants.items(), key=lambda entry: draw_order(entry[1])))
 
 
 class Account(msgspec.Struct, array_like=True, gc=False):
@@ -67,7 +63,7 @@ class Account(msgspec.Struct, array_like=True, gc=False):
     period_end: Instant = cast("Instant", "")
     opened_at: Instant = cast("Instant", "")
     grants: dict[str, Grant] = {}
-    """Live grants, in draw order."""
+    """Live grants, in draw order, in which a snapshot keeps them."""
     figures: dict[str, Figures] = {}
     usage: dict[str, Usage] = {}
     occupied: dict[str, int] = {}
@@ -94,11 +90,6 @@ class Account(msgspec.Struct, array_like=True, gc=False):
     """Whether no command came since the last renewal that happened by itself."""
     was_reset: bool = False
     """Whether a usage was ever reset, so that a consumption may have been given back by that."""
-
-    def __post_init__(self) -> None:
-        """Put the grants into draw order: a store may have changed the order of an object's keys."""
-        if len(self.grants) > 1:
-            self.grants = _in_draw_order(self.grants)
 
     def copy(self) -> Account:
         """Return an account whose grants, usage and occupied capacities can be changed without touching this one's."""

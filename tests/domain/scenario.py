@@ -20,12 +20,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 import orjson
 from msgspec.structs import replace
 
 from events import chain
-from events.account import ZERO, Account, Item, Key, Missing, State
+from events.account import ZERO, Account, Key, Missing, State
 from events.catalog import Catalog
 from events.checking import Verdict, check
 from events.commands import ChangePlan, Command
@@ -38,19 +37,14 @@ from events.grants import Grant
 from events.history import NO_HISTORY, Activation, History
 from events.holds import Consumption, Hold
 from events.instants import Instant, plus
-from events.payments import Paid
 from events.recorded import GENESIS, SYSTEM, Actor, CommandRef, Line, decode, record
-from events.spending import Payers, Resets
 from projections.outcome import answer
+from service.snapshots import decode_account, decode_item, encode_account, encode_item
 from tests.domain.books import Books
 from tests.domain.projecting import check_projections
 from tests.domain.shop import ACCOUNT, SHOP, START, Asked, opened
 
 PARTITION = 3
-
-_stored = msgspec.json.Encoder(order="deterministic")  # a store may put the keys of an object into any order
-_account = msgspec.json.Decoder(Account)
-_item: msgspec.json.Decoder[Item] = msgspec.json.Decoder(Hold | Consumption | Grant | Paid | Payers | Resets)
 
 
 class Story:
@@ -124,7 +118,7 @@ class Story:
         """Decide with nothing in memory but the snapshot, bringing in what is asked for, as a cold ledger does."""
         if self._snapshot is None:
             return judged(State.unknown(ACCOUNT), command, self.now, self.catalog, new_id, self.history)
-        state = State(_account.decode(self._snapshot))
+        state = State(decode_account(self._snapshot))
         for name in ("reservation_id", "consumption_id"):
             work_id = getattr(command, name, None)
             if work_id is not None:
@@ -144,12 +138,12 @@ class Story:
                     self._bring_due(state, missing.due)
 
     def _bring(self, state: State, key: Key) -> None:
-        state.known[key] = _item.decode(self._items[key]) if key in self._items else None
+        state.known[key] = decode_item(self._items[key]) if key in self._items else None
 
     def _bring_due(self, state: State, until: Instant) -> None:
         later: list[Instant] = []
         for key in self._items:
-            item = _item.decode(self._items[key])
+            item = decode_item(self._items[key])
             if isinstance(item, Hold) and item.due_at is not None:
                 if item.due_at <= until:
                     state.known[key] = item
@@ -170,10 +164,10 @@ class Story:
         self.state = decision.state
         self.state.account.position = len(self.log)
         for key, item in self.state.changed.items():
-            self._items[key] = _stored.encode(item)
-            assert _item.decode(self._items[key]) == item
+            self._items[key] = encode_item(item)
+            assert decode_item(self._items[key]) == item
         self.state.settle()
-        self._snapshot = _stored.encode(self.state.account)
+        self._snapshot = encode_account(self.state.account)
         lines = self.log[first:]
         self.answers.append((lines, orjson.loads(orjson.dumps(answer(ACCOUNT, lines, self.state)))))
         self._check_state()
@@ -205,7 +199,7 @@ class Story:
         """Check that the state after the decision is what its events lead to, and that it can be stored."""
         _check_equal(self.state, self.replayed)
         assert self._snapshot is not None
-        stored = _account.decode(self._snapshot)
+        stored = decode_account(self._snapshot)
         assert stored == self.state.account
         assert list(stored.grants) == list(self.state.account.grants), "a stored account keeps its draw order"
         due = _next_due(self.state)
@@ -341,7 +335,7 @@ def _same(told: Decision | Refusal) -> object:
 
 
 def _copy(state: State) -> object:
-    return _stored.encode(state.account), list(state.account.grants), dict(state.known), dict(state.changed)
+    return encode_account(state.account), list(state.account.grants), dict(state.known), dict(state.changed)
 
 
 def _check_equal(one: State, other: State) -> None:
