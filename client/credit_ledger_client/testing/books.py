@@ -11,10 +11,9 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any, NamedTuple, cast
 
+import orjson
 from pydantic import ValidationError
 
-from credit_ledger_client.testing import views
-from credit_ledger_client.testing.views import View
 from events.account import State
 from events.catalog import Catalog
 from events.commands import COMMANDS, Command, Sweep, parse_command
@@ -27,15 +26,21 @@ from events.instants import Instant
 from events.partition import partition_of
 from events.payments import Paid
 from events.recorded import GENESIS, SYSTEM, Actor, CommandRef, Line, record
+from projections.outcome import DRY_RUN_ID, answer, dry_answer, free_answer
 
 PARTITIONS = 16
 COMMANDS_MAX = 1000
 KEY_CHARACTERS_MAX = 200
-DRY_RUN_ID = "~"
 LEDGER_ID = "00000000-0000-0000-0000-000000000000"
 
+View = dict[str, Any]
 Told = tuple[int, View]
 """A status and a JSON object."""
+
+
+def as_sent(view: Mapping[str, object]) -> View:
+    """Return an answer as it arrives: the events in it are bytes, as the log has them."""
+    return orjson.loads(orjson.dumps(view))
 
 
 class NoSuchName(Refusal):
@@ -119,12 +124,11 @@ class Books:
         new_id = DRY_RUN_ID if dry_run else f"double-{self._ids}"
         decision = decide(self._state(account), asked.command, self.now, self.catalog, new_id, self.history)
         if decision.free:
-            return 200, {"free": True, "events": []}
+            return 200, free_answer()
         if decision.counted is not None:
             return 200, self._first_told(account, decision.counted)
         if dry_run:
-            lines = self._lines(decision, asked)[len(decision.due) :]
-            return 200, views.tried(views.answer(account, lines, decision.state), DRY_RUN_ID)
+            return 200, as_sent(dry_answer(account, decision.facts, decision.state))
         return 201, self._write(decision, asked)
 
     def _state(self, account: str) -> State:
@@ -155,9 +159,9 @@ class Books:
     def _write(self, decision: Decision, asked: Asked) -> View:
         lines = self._lines(decision, asked)
         state = self._keep(decision, lines)
-        answer = views.answer(state.account.id, lines[len(decision.due) :], state)
-        self._keys[state.account.id, asked.key] = Known(asked.fingerprint, answer)
-        return answer
+        told = as_sent(answer(state.account.id, lines[len(decision.due) :], state))
+        self._keys[state.account.id, asked.key] = Known(asked.fingerprint, told)
+        return told
 
     def _keep(self, decision: Decision, lines: Sequence[Line]) -> State:
         state = decision.state

@@ -8,18 +8,17 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import msgspec
+import orjson
 
 from credit_ledger_client.ledger import Ledger
 from credit_ledger_client.patience import Patience
-from credit_ledger_client.testing.books import LEDGER_ID, Books, problem
+from credit_ledger_client.testing.books import LEDGER_ID, Books, View, problem
 from credit_ledger_client.testing.reading import answer
-from credit_ledger_client.testing.views import View
 from credit_ledger_client.transport import Published, Reply, Request, Result, Start, Transport, Unanswered, Unreached
 from events.catalog import Catalog, parse_catalog
 from events.errors import CommandNotFound, Refusal
 from events.instants import Instant, instant, moment
-from events.recorded import TYPE_OF, Actor, Line
+from events.recorded import Actor, Line
 
 TURNS = 50
 """How often the loop goes round for those whom the clock woke, before time goes on."""
@@ -175,7 +174,7 @@ class Memory(Transport):
             status, view = unknown.status, problem(unknown) | ({"refusal": told} if is_asked else {})
         except Refusal as refusal:
             status, view = refusal.status, problem(refusal)
-        return Reply(status, msgspec.json.encode(view))
+        return Reply(status, orjson.dumps(view))
 
     async def submit(self, request: Request, message_id: str) -> None:  # noqa: ARG002 - it is stored once, here
         """Execute at once what a real ledger would execute soon."""
@@ -235,7 +234,7 @@ def _cloud_event(line: Line) -> bytes:
         "specversion": "1.0",
         "id": event.id,
         "source": f"urn:credit-ledger:{LEDGER_ID}",
-        "type": f"credits.{TYPE_OF[type(event.data)]}.{event.kind}.v{event.version}",
+        "type": f"credits.{event.type}.{event.kind}.v{event.version}",
         "subject": event.account,
         "time": event.recorded_at,
         "datacontenttype": "application/json",
@@ -243,4 +242,4 @@ def _cloud_event(line: Line) -> bytes:
         "partitionkey": str(event.partition),
     }
     data = b'%b,"hash":"%b"}' % (line.line[:-1], line.hash.encode())
-    return msgspec.json.encode(envelope)[:-1] + b',"data":' + data + b"}"
+    return orjson.dumps(envelope)[:-1] + b',"data":' + data + b"}"

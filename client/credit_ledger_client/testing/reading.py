@@ -6,13 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
+import orjson
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from credit_ledger_client.errors import Unsupported
-from credit_ledger_client.testing import views
-from credit_ledger_client.testing.books import PARTITIONS, Books, NoSuchName, Told, invalid
-from credit_ledger_client.testing.views import View
+from credit_ledger_client.testing.books import PARTITIONS, Books, NoSuchName, Told, View, as_sent, invalid
 from events.account import State
 from events.checking import check
 from events.commands import Line, Params
@@ -22,8 +20,11 @@ from events.instants import Instant, parse
 from events.partition import partition_of
 from events.plans import capacity_limits
 from events.quoting import quote
-from events.recorded import TYPE_OF
 from events.recorded import Line as Written
+from projections.balance import account_balance, account_view, quota_view
+from projections.items import consumption_view, grant_view, reservation_view
+from projections.quote import catalog_view, quote_view, verdict_view
+from projections.transactions import transaction_view
 
 LIMIT_DEFAULT = 50
 _FOLDED = frozenset({"audit", "usage", "statement", "explain", "accounts", "usage_of_all", "finance_summary"})
@@ -53,15 +54,15 @@ def answer(books: Books, name: str, given: Mapping[str, Any]) -> Told:
     if name in _FOLDED:
         raise Unsupported(f"the double does not tell {name}: ask a real ledger, `credit-ledger up` starts one")
     if name == "catalog":
-        return 200, views.catalog(books.catalog)
+        return 200, as_sent(catalog_view(books.catalog))
     if name == "quote":
-        return 200, views.quote(quote(books.catalog, _asked(fields)))
+        return 200, as_sent(quote_view(quote(books.catalog, _asked(fields))))
     account = str(fields.pop("account", ""))
     if name == "outcome":
         return 200, books.outcome(account, str(fields["idempotency_key"]))
     if name == "check":
         draft = Draft(books.seen(account), books.now, books.catalog, "check", books.history)
-        return 200, views.verdict(account, check(draft, _asked(fields)))
+        return 200, as_sent(verdict_view(account, check(draft, _asked(fields))))
     if name in ("balance", "quota", "account"):
         return 200, _figures(books, name, account, fields)
     if name in _LISTS:
@@ -71,22 +72,27 @@ def answer(books: Books, name: str, given: Mapping[str, Any]) -> Told:
 
 def _asked(fields: Mapping[str, Any]) -> Priced:
     try:
-        return _priced.validate_json(msgspec.json.encode(fields))
+        return _priced.validate_json(orjson.dumps(fields))
     except ValidationError as error:
         raise invalid(error) from None
 
 
-def _figures(books: Books, name: Any, account: str, fields: Mapping[str, Any]) -> View:  # noqa: ANN401 - checked by the caller
+def _figures(books: Books, name: str, account: str, fields: Mapping[str, Any]) -> View:
     at = parse(fields["at"]) if fields.get("at") else None
     state = books.known(account) if at is None else books.at(account, at)
     as_of = at or books.now
     catalog = books.history.at(as_of, books.catalog)
     limits = capacity_limits(Draft(state, as_of, catalog, ""))
     token = f"{partition_of(account, PARTITIONS)}-{state.account.position}"
-    view = views.figures(name, state.account, str(fields.get("unit") or "credits"), limits, as_of, token)
-    if name == "account" and "quota" in str(fields.get("include")):
-        view["quota"] = views.figures("quota", state.account, "credits", limits, as_of, token)
-    if name == "account" and "audit" in str(fields.get("include")):
+    unit = str(fields.get("unit") or "credits")
+    if name == "balance":
+        return account_balance(state.account, unit, limits, as_of=as_of, token=token)
+    if name == "quota":
+        return quota_view(state.account, unit, limits, as_of=as_of, token=token)
+    view = account_view(state.account, limits, as_of=as_of, token=token)
+    if "quota" in str(fields.get("include")):
+        view["quota"] = quota_view(state.account, "credits", limits, as_of=as_of, token=token)
+    if "audit" in str(fields.get("include")):
         raise Unsupported("the double does not tell audit entries")
     return view
 
@@ -94,13 +100,13 @@ def _figures(books: Books, name: Any, account: str, fields: Mapping[str, Any]) -
 def _reservation(state: State, line: Written) -> View | None:
     data = line.event.data
     hold = state.hold(data.reservation_id) if isinstance(data, Reserved) and line.event.kind == "hold" else None
-    return None if hold is None else views.reservation(hold)
+    return None if hold is None else reservation_view(hold)
 
 
 def _consumption(state: State, line: Written) -> View | None:
     data = line.event.data
     found = state.consumption(data.consumption_id) if isinstance(data, Consumed) else None
-    return None if found is None else views.consumption(found)
+    return None if found is None else consumption_view(found)
 
 
 def _grant(state: State, line: Written) -> View | None:
@@ -108,11 +114,11 @@ def _grant(state: State, line: Written) -> View | None:
     if not isinstance(data, Granted) or data.grant_id is None or line.event.kind in _ENDS:
         return None
     found = state.grant(data.grant_id)
-    return None if found is None else views.grant(found)
+    return None if found is None else grant_view(found)
 
 
 def _transaction(_state: State, line: Written) -> View | None:
-    return views.transaction(line)
+    return transaction_view(line)
 
 
 _LISTS: dict[str, Callable[[State, Written], View | None]] = {
@@ -140,7 +146,7 @@ def _page(books: Books, name: str, account: str, fields: Mapping[str, Any]) -> V
     limit = int(fields.get("limit") or LIMIT_DEFAULT)
     more = str(rows[limit - 1][0]) if len(rows) > limit else None
     as_of = f"{partition_of(account, PARTITIONS)}-{state.account.position}"
-    return {name: [view for _, view in rows[:limit]], "next_cursor": more, "as_of": as_of}
+    return as_sent({name: [view for _, view in rows[:limit]], "next_cursor": more, "as_of": as_of})
 
 
 def _wanted(view: View, line: Written, fields: Mapping[str, Any]) -> bool:
@@ -148,7 +154,7 @@ def _wanted(view: View, line: Written, fields: Mapping[str, Any]) -> bool:
     data = line.event.data
     shown = {
         "state": view.get("state"),
-        "type": TYPE_OF[type(data)],
+        "type": line.event.type,
         "kind": line.event.kind,
         "operation": view.get("operation"),
         "reservation": _of_reservation(data),
