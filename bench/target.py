@@ -6,6 +6,7 @@ from typing import Protocol, cast
 
 import orjson
 
+from events.asking import fingerprint
 from events.catalog import parse_catalog
 from events.commands import ChangePlan, Command, Consume, ConsumeDirect, Grant, Refund, Release, Reserve
 from events.errors import Refusal
@@ -14,7 +15,7 @@ from service.benching.pump import BenchError
 from service.ledger import Ledger
 from service.outages import Outage
 from service.process import tune_collector
-from service.requests import Request, fingerprint
+from service.requests import Request
 from service.store.log import Log
 
 

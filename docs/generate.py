@@ -21,11 +21,12 @@ from typing import Any
 
 import msgspec
 
-from events import commands, errors, facts
+from events import commands, facts
 from events.recorded import TYPE_OF
-from service import access, asyncapi, body, gateway, lists, outages
+from service import access, asyncapi
 from service.http.routes import ROUTES
 from service.openapi import document as openapi
+from service.openapi import problems
 from service.settings import PREFIX, Settings, UpSettings
 
 FOLDER = Path(__file__).parent / "reference"
@@ -47,18 +48,8 @@ def first_sentence(thing: object) -> str:
 
 def errors_page() -> str:
     """Every refusal and outage, with its code and status."""
-    kinds: dict[str, tuple[int, str, str]] = {}
-    for module in (errors, access, body, gateway, lists):
-        for _, kind in inspect.getmembers(module, inspect.isclass):
-            if issubclass(kind, errors.Refusal) and kind is not errors.Refusal:
-                kinds[kind.code] = (kind.status, kind.title, first_sentence(kind))
-    for _, kind in inspect.getmembers(outages, inspect.isclass):
-        if issubclass(kind, outages.Outage) and kind is not outages.Outage:
-            kinds[kind.code] = (503, kind.title, first_sentence(kind))
-    rows = [
-        (str(status), f"`{code}`", title, told)
-        for code, (status, title, told) in sorted(kinds.items(), key=lambda k: (k[1][0], k[0]))
-    ]
+    kinds = sorted(problems.KINDS.values(), key=lambda kind: (kind.status, kind.code))
+    rows = [(str(kind.status), f"`{kind.code}`", kind.title, kind.meaning) for kind in kinds]
     return (
         "# Errors\n\nOver HTTP an error is `application/problem+json` with `type`, `title`, `status`, `code`, `detail` and the fields"
         " that help; over NATS the same body comes with the headers `Nats-Service-Error-Code` (the status) and"

@@ -37,6 +37,22 @@ class InvalidRequest(Refusal):
         return cls(f"{loc}: {msg}", errors=[{"loc": [loc], "msg": msg}])
 
 
+class NotFound(Refusal):
+    """There is no such command, query or page."""
+
+    code = "not_found"
+    status = 404
+    title = "Not found"
+
+
+class KeyRequired(Refusal):
+    """A mutation without an idempotency key."""
+
+    code = "idempotency_key_required"
+    status = 400
+    title = "An idempotency key is required"
+
+
 class InsufficientCredits(Refusal):
     """The credits that the command may use do not cover its cost."""
 

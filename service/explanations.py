@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 
-from events.errors import AccountNotFound, Refusal
+from events.errors import AccountNotFound, NotFound, Refusal
 from events.partition import partition_of
 from projections.explain import explain
-from service.asking import NotFound
 from service.auditing.travel import EventNotFound, TooLong, before, line_of
 from service.queries import ExplainQuery
 from service.store.log import Log

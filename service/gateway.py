@@ -15,9 +15,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import orjson
 from pydantic import ValidationError
 
-from events.errors import Refusal
+from events.asking import invalid
+from events.errors import NotFound, Refusal
 from events.recorded import Actor
-from service.asking import NotFound, asked, asked_at, dry_run_of, invalid, key_of
+from service.asking import asked, asked_at, dry_run_of, key_of
 from service.batches import Admit, answer_batch
 from service.body import parse_body
 from service.ledger import Ledger

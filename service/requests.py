@@ -32,11 +32,6 @@ class Request(msgspec.Struct, frozen=True, gc=False):
         return key_digest(self.command.account, self.key)
 
 
-def fingerprint(name: str, canonical: bytes) -> str:
-    """Return the SHA-256, in hex, of a command's name and its fields as canonical JSON."""
-    return sha256(b"%b %b" % (name.encode(), canonical)).hexdigest()
-
-
 def key_digest(account: str, key: str) -> bytes:
     """Return the 16 bytes by which the log finds a key: no account id contains a NUL, so the pair is unambiguous."""
     return sha256(f"{account}\0{key}".encode()).digest()[:16]

@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from events.asking import KEY_CHARACTERS_MAX
 from events.commands import COMMANDS
-from events.errors import InvalidRequest, Refusal
-from service.asking import KEY_CHARACTERS_MAX, KeyRequired, NotFound, key_of
+from events.errors import InvalidRequest, KeyRequired, NotFound, Refusal
+from service.asking import key_of
 from service.body import parse_body
 from service.bus.streams import BODY_BYTES_MAX
 from service.replies import TooLarge

@@ -7,9 +7,8 @@ from base64 import b64encode
 from collections.abc import Sequence
 from time import monotonic
 
-from events.errors import InvalidRequest
+from events.errors import InvalidRequest, NotFound
 from events.merkle import leaf_hash
-from service.asking import NotFound
 from service.auditing.travel import EventNotFound, line_of
 from service.checkpoints.keys import PublicKey
 from service.checkpoints.note import Checkpoint, Tree, origin_of, parse_notes

@@ -19,7 +19,7 @@ from typing import cast
 
 import orjson
 
-from service.asking import NotFound
+from events.errors import NotFound
 from service.checkpoints.keys import SigningKey
 from service.checkpoints.proofs import NO_KEY, Proofs, View
 

@@ -28,30 +28,15 @@ jetstream {{
 ANY_PORT = -1
 
 
-class EmbeddedNats:
+class EmbeddedNats(Child):
     """nats-server with JetStream on a data directory, at `port` of 127.0.0.1 or at a free one."""
 
     def __init__(self, data: Path, port: int | None = None) -> None:
+        super().__init__("nats", data.absolute())
         self._directory = data.absolute() / "nats"
         self._ports = self._directory / "ports"
         self._port = port or None
-        self._child = Child("nats", data.absolute())
         self._url = ""
-
-    @property
-    def pid(self) -> int | None:
-        """The server's process id, or None when it was not started or was stopped."""
-        return self._child.pid
-
-    @property
-    def exit_code(self) -> int | None:
-        """The exit code of a server that ended by itself; None while it runs."""
-        return self._child.exit_code
-
-    @property
-    def log(self) -> Path:
-        """The server's log file."""
-        return self._child.log
 
     async def start(self) -> str:
         """Starts the server; its URL.
@@ -59,20 +44,14 @@ class EmbeddedNats:
         Raises:
             EmbeddedServerError: the directory is in use or unusable, the port is taken, or the server does not start.
         """
-        async with self._child.starting():
+        async with self.starting():
             if self._port is not None:
                 require_free(self._port, "NATS")
             configuration = self._write_configuration()
-            await self._child.spawn(
-                _program(), "--config", str(configuration), directory=self._directory, user=KEEP_USER
-            )
-            if not await self._child.ready(self._listens):
-                raise self._child.failure("NATS did not start")
+            await self.spawn(_program(), "--config", str(configuration), directory=self._directory, user=KEEP_USER)
+            if not await self.ready(self._listens):
+                raise self.failure("NATS did not start")
         return self._url
-
-    async def stop(self) -> None:
-        """Closes all connections and stops; without effect when it does not run."""
-        await self._child.stop()
 
     def _write_configuration(self) -> Path:
         shutil.rmtree(self._ports, ignore_errors=True)  # of a server that was killed
@@ -91,7 +70,7 @@ class EmbeddedNats:
     def _listens(self) -> bool:
         """Whether the server has written down where it listens."""
         with suppress(FileNotFoundError, json.JSONDecodeError):  # not there yet, or half written
-            ports: dict[str, Any] = json.loads((self._ports / f"nats-server_{self._child.pid}.ports").read_bytes())
+            ports: dict[str, Any] = json.loads((self._ports / f"nats-server_{self.pid}.ports").read_bytes())
             self._url = str(ports["nats"][0])
             return True
         return False

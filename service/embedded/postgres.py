@@ -70,36 +70,17 @@ CREATE_DATABASE = (
 )
 
 
-class EmbeddedPostgres:
+class EmbeddedPostgres(Child):
     """PostgreSQL on a data directory, at `port` of 127.0.0.1 or at a free one."""
 
     def __init__(self, data: Path, port: int | None = None) -> None:
+        super().__init__("postgres", data.absolute())
         self._data = data.absolute()
         self._cluster = self._data / "postgres"
         self._password_file = self._data / "postgres.password"
         self._port = port or None
         self.socket_url = ""
         """The same database by the unix socket, once it runs; by TCP when the socket's path is too long."""
-        self._child = Child("postgres", self._data)
-
-    @property
-    def pid(self) -> int | None:
-        """The postmaster's process id, or None when it was not started or was stopped."""
-        return self._child.pid
-
-    @property
-    def exit_code(self) -> int | None:
-        """The exit code of a server that ended by itself; None while it runs."""
-        return self._child.exit_code
-
-    @property
-    def log(self) -> Path:
-        """The server's log file."""
-        return self._child.log
-
-    def is_owned(self) -> bool:
-        """Whether a process runs the servers of this data directory."""
-        return self._child.is_owned()
 
     async def start(self) -> str:
         """Starts the server, making the cluster and the database when missing; the database's URL.
@@ -107,7 +88,7 @@ class EmbeddedPostgres:
         Raises:
             EmbeddedServerError: the directory is in use or unusable, the port is taken, or the server does not start.
         """
-        async with self._child.starting():
+        async with self.starting():
             if not self._cluster.exists():
                 await self._make_cluster()
             user = _user_of(self._cluster)
@@ -123,10 +104,6 @@ class EmbeddedPostgres:
             )
         return url
 
-    async def stop(self) -> None:
-        """Ends all connections, writes a checkpoint and stops; without effect when it does not run."""
-        await self._child.stop()
-
     async def _make_cluster(self) -> None:
         """Makes the cluster in <data>/init, which belongs to PostgreSQL's user, and moves it to its place at the end."""
         workshop = self._data / "init"
@@ -138,7 +115,7 @@ class EmbeddedPostgres:
         write_private(workshop / "password", password)
         _give(workshop, user)
         made = workshop / "postgres"
-        await self._child.run(
+        await self.run(
             program("initdb"),
             f"--pgdata={made}",
             "--username=postgres",
@@ -199,19 +176,19 @@ class EmbeddedPostgres:
         for _ in range(PORT_ATTEMPTS):
             port = self._port or free_port()
             arguments = ["-D", str(self._cluster), "-p", str(port), *options]
-            await self._child.spawn(program("postgres"), *arguments, directory=self._cluster, user=user)
-            if await self._child.ready(self._accepts):
+            await self.spawn(program("postgres"), *arguments, directory=self._cluster, user=user)
+            if await self.ready(self._accepts):
                 return port
             if self._port is not None or is_free(port):
                 break  # The port was not what it failed for.
-        raise self._child.failure("PostgreSQL did not start")
+        raise self.failure("PostgreSQL did not start")
 
     def _accepts(self) -> bool:
         """Whether the server says in postmaster.pid that it accepts connections."""
         with suppress(FileNotFoundError):
             lines = (self._cluster / "postmaster.pid").read_text(encoding="utf-8", errors="replace").splitlines()
             # The first line is the process id, the eighth the state; the file may still be the previous server's.
-            return len(lines) >= 8 and lines[0] == str(self._child.pid) and lines[7].strip() == "ready"
+            return len(lines) >= 8 and lines[0] == str(self.pid) and lines[7].strip() == "ready"
         return False
 
     async def _create_database(self, port: int, password: str) -> None:
@@ -228,7 +205,7 @@ class EmbeddedPostgres:
             env={"LC_ALL": "C", "PGSSLMODE": "disable", **connection},
         )
         if outcome.returncode != 0:
-            raise self._child.failure(
+            raise self.failure(
                 f"the database {DATABASE} could not be made: {outcome.stdout.decode(errors='replace').strip()}"
             )
 

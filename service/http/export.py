@@ -16,7 +16,7 @@ import orjson
 from aiohttp import hdrs, web
 from pydantic import TypeAdapter, ValidationError
 
-from service.asking import invalid
+from events.asking import invalid
 from service.http.answers import LINES
 from service.http.endpoints import Door, Stream
 from service.http.incoming import boolean, numbered, parameters

@@ -6,8 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import orjson
 
-from events.errors import InvalidRequest
-from service.asking import NotFound
+from events.errors import InvalidRequest, NotFound
 from service.checkpoints.proofs import NO_KEY, Proofs, View
 from service.http.answers import Answer, answer
 from service.http.endpoints import Door, Serve

@@ -19,9 +19,8 @@ from typing import Any, TypeVar, cast
 from aiohttp import StreamReader, hdrs, web
 from aiohttp.http_parser import RawRequestMessage
 
-from events.errors import Refusal
+from events.errors import NotFound, Refusal
 from service.access import Access, is_loopback
-from service.asking import NotFound
 from service.checkpoints.proofs import Proofs
 from service.gateway import Gateway
 from service.http.answers import Answer, Malformed, MethodNotAllowed, allowing, answer, nothing, response_of

@@ -22,11 +22,12 @@ from time import monotonic
 from typing import TypeVar
 
 from events.account import State
+from events.asking import Asked
 from events.commands import ChangePlan, Grant
 from events.decide import decide
 from events.errors import IdempotencyMismatch, Refusal
 from events.recorded import Actor, decode
-from service.importing.rows import Asked, BadLine, Format, Row, read_rows
+from service.importing.rows import BadLine, Format, Row, read_rows
 from service.ledger import Ledger
 from service.outages import Outage
 from service.requests import Outcome, Request, key_digest
@@ -233,7 +234,7 @@ class Importer:
 
     async def _execute(self, asked: Asked) -> Outcome:
         """Execute a command; an outage is waited out. Raises Refusal and Interrupted."""
-        request = Request(asked.command, asked.key, asked.fingerprint, ACTOR)
+        request = Request(*asked, ACTOR)
         return await _insist(lambda: self._ledger.execute(request))
 
 

@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import orjson
-from pydantic import ValidationError
 
-from events.commands import ChangePlan, Command, Grant, parse_command
+from events.asking import Asked, asked
+from events.commands import ChangePlan, Grant
 from events.errors import Refusal
 from service.body import parse_body
-from service.requests import fingerprint
 
 LINE_BYTES_MAX = 65_536
 COLUMNS = (
@@ -50,14 +49,6 @@ class BadLine(NamedTuple):
     reason: str
 
 
-class Asked(NamedTuple):
-    """A command of a row, with its key and fingerprint."""
-
-    command: Command
-    key: str
-    fingerprint: str
-
-
 class Row(NamedTuple):
     """A line to book: an account to open, and what to grant to it, None when it only opens."""
 
@@ -68,7 +59,7 @@ class Row(NamedTuple):
 
     def opening(self, plan: str) -> Asked:
         """Return the command that opens the account on a plan."""
-        return _asked("change_plan", {"account": self.account, "plan": plan}, OPEN_KEY)
+        return asked("change_plan", {"account": self.account, "plan": plan}, OPEN_KEY)
 
 
 def format_of(path: Path) -> Format:
@@ -86,8 +77,6 @@ def read_rows(path: Path, form: Format) -> Iterator[Row | BadLine]:
                 continue
             try:
                 yield _row(number, found)
-            except ValidationError as error:
-                yield BadLine(number, _first(error))
             except (Refusal, ValueError) as error:
                 yield BadLine(number, str(error))
     except (OSError, UnicodeDecodeError) as error:
@@ -154,13 +143,13 @@ def _typed(cells: dict[str, str]) -> dict[str, Any] | str:
 
 
 def _row(line: int, fields: dict[str, Any]) -> Row:
-    """Return the row that fields stand for; raises ValidationError, Refusal and ValueError."""
+    """Return the row that fields stand for; raises Refusal and ValueError."""
     parse_body(orjson.dumps(fields))  # NUL, which CSV would let pass
     canonical = orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
     row_id, plan = fields.pop("id", None), fields.pop("plan", None)
     if row_id is not None and (not isinstance(row_id, str) or _ID.fullmatch(row_id) is None):
         raise ValueError("id: must be a string of 1 to 180 printable ASCII characters")
-    opening = _asked(
+    opening = asked(
         "change_plan", {"account": fields.get("account"), "plan": "any" if plan is None else plan}, OPEN_KEY
     )
     assert isinstance(opening.command, ChangePlan)  # noqa: S101 - it was parsed as one
@@ -171,17 +160,6 @@ def _row(line: int, fields: dict[str, Any]) -> Row:
             raise ValueError(f"amount: is required with {', '.join(sorted(fields.keys() - {'account'}))}")
         return Row(line, account, plan, None)
     key = f"import:{row_id}" if row_id is not None else f"import:{sha256(canonical).hexdigest()[:32]}"
-    grant = _asked("grant", {"reason": REASON, **fields}, key)
+    grant = asked("grant", {"reason": REASON, **fields}, key)
     assert isinstance(grant.command, Grant)  # noqa: S101 - it was parsed as one
     return Row(line, account, plan, grant)
-
-
-def _asked(name: str, fields: dict[str, Any], key: str) -> Asked:
-    canonical = orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
-    return Asked(parse_command(name, canonical, on_reservation=False), key, fingerprint(name, canonical))
-
-
-def _first(error: ValidationError) -> str:
-    """Return the first thing that pydantic found, in words."""
-    found = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    return f"{'.'.join(str(part) for part in found['loc'])}: {found['msg'].removeprefix('Value error, ')}"

@@ -8,16 +8,14 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
-import orjson
-
+from events.asking import asked
 from events.catalog import parse_catalog
-from events.commands import parse_command
 from events.errors import Refusal
 from events.instants import Instant, instant, plus
 from events.recorded import Actor
 from service.in_force import activate, read_source
 from service.ledger import Ledger
-from service.requests import Request, fingerprint
+from service.requests import Request
 from service.settings import CATALOGS
 from service.store.catalogs import StoredCatalogs
 from service.store.log import Log
@@ -42,10 +40,7 @@ class History:
         """Send a command; what is refused writes nothing."""
         self.keys += 1
         body = {"account": account, **fields}
-        canonical = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
-        on_reservation = name == "consume" and "reservation_id" in fields
-        command = parse_command(name, canonical, on_reservation=on_reservation)
-        request = Request(command, f"key-{self.keys}", fingerprint(name, canonical), Actor(id="auditee", via="test"))
+        request = Request(*asked(name, body, f"key-{self.keys}"), Actor(id="auditee", via="test"))
         with suppress(Refusal):
             await self.ledger.execute(request)
 

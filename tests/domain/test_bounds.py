@@ -149,8 +149,9 @@ class TestRefusals:
     """The statuses and codes of CONTRACT.md, for what the domain refuses."""
 
     CONTRACT: ClassVar = {
+        400: "idempotency_key_required",
         402: "insufficient_credits",
-        404: "account_not_found reservation_not_found consumption_not_found grant_not_found operation_not_found "
+        404: "not_found account_not_found reservation_not_found consumption_not_found grant_not_found operation_not_found "
         "plan_not_found command_not_found",
         409: "idempotency_mismatch reservation_finalized exceeds_reservation refund_exceeds_consumption already_exists "
         "account_frozen account_closed period_passed batch_aborted",

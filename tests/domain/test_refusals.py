@@ -121,8 +121,8 @@ CASES: dict[str, tuple[Story, Command, dict[str, Any]]] = {
         {"errors": [{"loc": ["unit"], "msg": "the catalog has no unit minuts"}]},
     ),
 }
-OF_THE_SERVICE = {"idempotency_mismatch", "batch_aborted", "command_not_found"}
-"""What only the service can say, for it is about keys and batches: tests/features and tests/http."""
+OF_THE_SERVICE = {"idempotency_key_required", "idempotency_mismatch", "batch_aborted", "command_not_found", "not_found"}
+"""What only the service can say, for it is about names, keys and batches: tests/features and tests/http."""
 
 
 @pytest.mark.parametrize("code", CASES)

@@ -6,17 +6,15 @@ What the service does around the domain is done here in short: JSON and types, t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from typing import Any, NamedTuple, cast
 
 import orjson
-from pydantic import ValidationError
 
 from events.account import State
+from events.asking import Asked, asked
 from events.catalog import Catalog
-from events.commands import COMMANDS, Command, Sweep, parse_command
+from events.commands import Sweep
 from events.decide import Decision, decide, due_facts
 from events.errors import AccountNotFound, BatchAborted, CommandNotFound, IdempotencyMismatch, InvalidRequest, Refusal
 from events.evolve import replay
@@ -30,7 +28,6 @@ from projections.outcome import DRY_RUN_ID, answer, dry_answer, free_answer
 
 PARTITIONS = 16
 COMMANDS_MAX = 1000
-KEY_CHARACTERS_MAX = 200
 LEDGER_ID = "00000000-0000-0000-0000-000000000000"
 
 View = dict[str, Any]
@@ -43,37 +40,11 @@ def as_sent(view: Mapping[str, object]) -> View:
     return orjson.loads(orjson.dumps(view))
 
 
-class NoSuchName(Refusal):
-    """There is no command, or no query, of this name."""
-
-    code = "not_found"
-    status = 404
-    title = "Not found"
-
-
-class KeyRequired(Refusal):
-    """A mutation without an idempotency key."""
-
-    code = "idempotency_key_required"
-    status = 400
-    title = "An idempotency key is required"
-
-
 class Known(NamedTuple):
     """What a key led to."""
 
     fingerprint: str
     answer: View
-
-
-class Asked(NamedTuple):
-    """A command that was read."""
-
-    name: str
-    command: Command
-    key: str
-    fingerprint: str
-    actor: Actor
 
 
 class Books:
@@ -109,34 +80,33 @@ class Books:
         self, name: str, fields: Mapping[str, Any], *, key: str | None, actor: Actor, dry_run: bool = False
     ) -> Told:
         """Return what a command led to, now or when it was first sent; raises Refusal."""
-        asked = _read(name, fields, key, actor, dry_run=dry_run)
-        account = asked.command.account
-        known = None if dry_run else self._keys.get((account, asked.key))
+        read = asked(name, fields, key, dry_run=dry_run)
+        account = read.command.account
+        known = None if dry_run else self._keys.get((account, read.key))
         if known is not None:
-            if known.fingerprint != asked.fingerprint:
+            if known.fingerprint != read.fingerprint:
                 raise IdempotencyMismatch(
-                    f"the key {asked.key} of account {account} was used for another command",
+                    f"the key {read.key} of account {account} was used for another command",
                     account=account,
-                    idempotency_key=asked.key,
+                    idempotency_key=read.key,
                 )
             return 200, {**known.answer, "replayed": True}
         self._ids += 1
         new_id = DRY_RUN_ID if dry_run else f"double-{self._ids}"
-        decision = decide(self._state(account), asked.command, self.now, self.catalog, new_id, self.history)
+        decision = decide(self._state(account), read.command, self.now, self.catalog, new_id, self.history)
         if decision.free:
             return 200, free_answer()
         if decision.counted is not None:
             return 200, self._first_told(account, decision.counted)
         if dry_run:
             return 200, as_sent(dry_answer(account, decision.facts, decision.state))
-        return 201, self._write(decision, asked)
+        return 201, self._write(decision, read, actor)
 
     def _state(self, account: str) -> State:
         return self._accounts.get(account) or State.unknown(account)
 
-    def _lines(self, decision: Decision, asked: Asked) -> list[Line]:
+    def _lines(self, decision: Decision, ref: CommandRef, actor: Actor) -> list[Line]:
         """Return the lines that a decision leads to, behind the head of its partition."""
-        ref = CommandRef(name=asked.command.name, idempotency_key=asked.key, fingerprint=asked.fingerprint)
         account = decision.state.account.id
         partition = partition_of(account, PARTITIONS)
         head = self._heads.get(partition)
@@ -150,17 +120,18 @@ class Books:
                 position=1 if head is None else head.event.position + 1,
                 prev_hash=GENESIS if head is None else head.hash,
                 recorded_at=self.now,
-                actor=SYSTEM if is_due else asked.actor,
+                actor=SYSTEM if is_due else actor,
                 command=_system(fact) if is_due else ref,
             )
             lines.append(head)
         return lines
 
-    def _write(self, decision: Decision, asked: Asked) -> View:
-        lines = self._lines(decision, asked)
+    def _write(self, decision: Decision, read: Asked, actor: Actor) -> View:
+        ref = CommandRef(name=read.command.name, idempotency_key=read.key, fingerprint=read.fingerprint)
+        lines = self._lines(decision, ref, actor)
         state = self._keep(decision, lines)
         told = as_sent(answer(state.account.id, lines[len(decision.due) :], state))
-        self._keys[state.account.id, asked.key] = Known(asked.fingerprint, told)
+        self._keys[state.account.id, read.key] = Known(read.fingerprint, told)
         return told
 
     def _keep(self, decision: Decision, lines: Sequence[Line]) -> State:
@@ -235,9 +206,9 @@ class Books:
         """Write what is due, as the service's sweeper does."""
         for account, state in list(self._accounts.items()):
             if state.account.due_at is not None and state.account.due_at <= self.now:
-                sweep = Sweep(account=account)
-                decision = decide(state, sweep, self.now, self.catalog, "", self.history)
-                self._keep(decision, self._lines(decision, Asked("system", sweep, "", "", SYSTEM)))
+                decision = decide(state, Sweep(account=account), self.now, self.catalog, "", self.history)
+                ref = CommandRef(name="system", idempotency_key=None, fingerprint=None)
+                self._keep(decision, self._lines(decision, ref, SYSTEM))
 
     # -- reads -----------------------------------------------------------------------------------------------------
 
@@ -293,31 +264,6 @@ def _system(fact: Fact) -> CommandRef:
 
 def _unknown(account: str) -> AccountNotFound:
     return AccountNotFound(f"there is no account {account}", account=account)
-
-
-def _read(name: str, fields: Mapping[str, Any], key: str | None, actor: Actor, *, dry_run: bool) -> Asked:
-    """Return the command of a body; raises Refusal, first for its types, then for its key."""
-    if name not in COMMANDS:
-        raise NoSuchName(f"there is no command {name}", commands=sorted(COMMANDS))
-    canonical = json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
-    try:
-        command = parse_command(name, canonical, on_reservation="reservation_id" in fields)
-    except ValidationError as error:
-        raise invalid(error) from None
-    if not key and not dry_run:
-        raise KeyRequired("a mutation needs a key of its own, so that sending it twice counts once")
-    if key and (len(key) > KEY_CHARACTERS_MAX or not key.isascii() or not key.isprintable()):
-        raise InvalidRequest.at("idempotency_key", f"must be 1 to {KEY_CHARACTERS_MAX} printable ASCII characters")
-    return Asked(name, command, key or "", sha256(name.encode() + b" " + canonical).hexdigest(), actor)
-
-
-def invalid(error: ValidationError) -> InvalidRequest:
-    """Return the refusal that lists what is wrong with a body."""
-    errors = [
-        {"loc": [str(part) for part in found["loc"]], "msg": found["msg"].removeprefix("Value error, ")}
-        for found in error.errors(include_url=False, include_input=False, include_context=False)
-    ]
-    return InvalidRequest(f"{'.'.join(errors[0]['loc']) or 'body'}: {errors[0]['msg']}", errors=errors)
 
 
 def problem(refusal: Refusal) -> View:

@@ -10,11 +10,13 @@ import orjson
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from credit_ledger_client.errors import Unsupported
-from credit_ledger_client.testing.books import PARTITIONS, Books, NoSuchName, Told, View, as_sent, invalid
+from credit_ledger_client.testing.books import PARTITIONS, Books, Told, View, as_sent
 from events.account import State
+from events.asking import invalid
 from events.checking import check
 from events.commands import Line, Params
 from events.draft import Draft
+from events.errors import NotFound
 from events.facts import Consumed, Granted, Refunded, Reserved
 from events.instants import Instant, parse
 from events.partition import partition_of
@@ -67,7 +69,7 @@ def answer(books: Books, name: str, given: Mapping[str, Any]) -> Told:
         return 200, _figures(books, name, account, fields)
     if name in _LISTS:
         return 200, _page(books, name, account, fields)
-    raise NoSuchName(f"there is no query {name}")
+    raise NotFound(f"there is no query {name}")
 
 
 def _asked(fields: Mapping[str, Any]) -> Priced:
