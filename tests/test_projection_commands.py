@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from signal import SIGINT
 
 from tests.program import credit_ledger, started
 from tests.servers import execute
@@ -41,3 +42,22 @@ async def test_projections_are_told_built_again_and_verified(tmp_path: Path, dat
         ["holds", "2"],
         ["usage", "3"],
     ]
+
+
+async def test_a_process_of_its_own_keeps_the_projections_of_services_that_leave_them_to_it(
+    tmp_path: Path, database_url: str
+) -> None:
+    (tmp_path / "catalog.toml").write_text(CATALOG)
+    settings = {"DATABASE_URL": database_url, "AUTH": "off", "HTTP_PORT": "0", "PROJECTOR": "apart"}
+    with started(tmp_path, "serve", ready="serves on", CATALOG="catalog.toml", **settings) as service:
+        service.do("POST", "/v1/accounts/a/consumptions", {"amount": 3}, "first")
+        usage = service.get("/v1/accounts/a/usage")
+        assert usage["totals"]["count"] == 0
+        for number, key in enumerate(("second", "third"), start=2):
+            with started(tmp_path, "projections", "run", ready="kept behind the log", **settings) as program:
+                _, answer = service.do("POST", "/v1/accounts/a/consumptions", {"amount": 1}, key)
+                usage = service.get(f"/v1/accounts/a/usage?min_token={answer['token']}")
+                assert usage["totals"]["count"] == number
+                assert program.end(SIGINT) == 0
+        service.do("POST", "/v1/accounts/a/consumptions", {"amount": 1}, "while nobody is there")
+        assert service.get("/v1/accounts/a/usage") == usage
