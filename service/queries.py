@@ -13,8 +13,6 @@ from pydantic import ConfigDict, Field, TypeAdapter
 
 from events.commands import Amount, Id, Lines, Name, Occupies, Params, Quantity, When
 
-_STRICT = ConfigDict(strict=True, extra="forbid")
-
 Token = Annotated[str, Field(pattern=r"\A[0-9]{1,4}-[0-9]{1,18}\z")]
 Tokens = Annotated[str, Field(pattern=r"\A[0-9]{1,4}-[0-9]{1,18}(,[0-9]{1,4}-[0-9]{1,18}){0,1023}\z")]
 """A token of each of several partitions."""
@@ -34,43 +32,64 @@ def _check_ask(operation: object, quantity: object, params: object, amount: obje
         raise ValueError("quantity and params go with operation")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BalanceQuery:
+@dataclass(frozen=True, kw_only=True)
+class _Strict:
+    """What every query is."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _OfAccount(_Strict):
+    account: Id
+    min_token: Token | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _InRange(_Strict):
+    from_: Annotated[When | None, Field(alias="from")] = None
+    to: When | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _OfAll(_InRange):
+    unit: Name | None = None
+    min_token: Tokens | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Page(_Strict):
+    order: Order = "desc"
+    limit: Limit = 50
+    cursor: Cursor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BalanceQuery(_OfAccount):
     """The balance of one unit, now or at a past instant."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-    account: Id
     unit: Name | None = None
     at: When | None = None
-    min_token: Token | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AccountQuery:
+@dataclass(frozen=True, kw_only=True)
+class AccountQuery(_OfAccount):
     """An account with all its balances."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-    account: Id
     include: Annotated[str, Field(pattern=r"\A((quota|audit)(,(quota|audit))*)?\z")] | None = None
-    min_token: Token | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QuotaQuery:
+@dataclass(frozen=True, kw_only=True)
+class QuotaQuery(_OfAccount):
     """How much of the period's credits is used."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-    account: Id
     unit: Name | None = None
-    min_token: Token | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckQuery:
+@dataclass(frozen=True, kw_only=True)
+class CheckQuery(_OfAccount):
     """Whether a reserve would pass, and what would help if not."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-    account: Id
     operation: Name | None = None
     quantity: Quantity | None = None
     params: Params | None = None
@@ -78,17 +97,15 @@ class CheckQuery:
     unit: Name | None = None
     lines: Lines | None = None
     capacity: Occupies | None = None
-    min_token: Token | None = None
 
     def __post_init__(self) -> None:
         _check_ask(self.operation, self.quantity, self.params, self.amount, self.lines)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QuoteQuery:
+@dataclass(frozen=True, kw_only=True)
+class QuoteQuery(_Strict):
     """What operations would cost, for nobody in particular."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     operation: Name | None = None
     quantity: Quantity | None = None
     params: Params | None = None
@@ -98,114 +115,66 @@ class QuoteQuery:
         _check_ask(self.operation, self.quantity, self.params, None, self.lines)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutcomeQuery:
+@dataclass(frozen=True, kw_only=True)
+class OutcomeQuery(_Strict):
     """What a key led to."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     account: Id
     idempotency_key: Annotated[str, Field(pattern=r"\A[\x20-\x7e]{1,200}\z")]
     submitted_seconds_ago: Annotated[int, Field(ge=0, le=604_800)] | None = None
     """Of a durable command: then what it was refused with is looked for as well."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListQuery:
+@dataclass(frozen=True, kw_only=True)
+class ListQuery(_OfAccount, _Page):
     """A page of an account's reservations, consumptions or grants."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-    account: Id
     state: Name | None = None
-    order: Order = "desc"
-    limit: Limit = 50
-    cursor: Cursor | None = None
-    min_token: Token | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TransactionsQuery:
+@dataclass(frozen=True, kw_only=True)
+class TransactionsQuery(_OfAccount, _InRange, _Page):
     """A page of an account's events."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-    account: Id
     type: Name | None = None
     kind: Name | None = None
     operation: Name | None = None
     reservation: Id | None = None
     reference: Text | None = None
-    from_: Annotated[When | None, Field(alias="from")] = None
-    to: When | None = None
-    order: Order = "desc"
-    limit: Limit = 50
-    cursor: Cursor | None = None
-    min_token: Token | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExplainQuery:
+@dataclass(frozen=True, kw_only=True)
+class ExplainQuery(_OfAccount):
     """Why an event of an account is as it is."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-    account: Id
     event: Token
-    min_token: Token | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditQuery:
+@dataclass(frozen=True, kw_only=True)
+class AuditQuery(_OfAccount, _InRange, _Page):
     """A page of what admins did to an account."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-    account: Id
-    from_: Annotated[When | None, Field(alias="from")] = None
-    to: When | None = None
-    order: Order = "desc"
-    limit: Limit = 50
-    cursor: Cursor | None = None
-    min_token: Token | None = None
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StatementQuery:
+@dataclass(frozen=True, kw_only=True)
+class StatementQuery(_OfAccount, _InRange):
     """What moved in an account from one instant to another, with the balance before and after; signed and proven on demand."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-    account: Id
     unit: Name | None = None
-    from_: Annotated[When | None, Field(alias="from")] = None
-    to: When | None = None
     limit: Limit = 500
     cursor: Cursor | None = None
     proof: bool = False
-    min_token: Token | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UsageQuery:
+@dataclass(frozen=True, kw_only=True)
+class UsageQuery(_OfAccount, _InRange):
     """The work of an account by time, and by operation and actor when that is asked for."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-    account: Id
     unit: Name | None = None
-    from_: Annotated[When | None, Field(alias="from")] = None
-    to: When | None = None
     bucket: Bucket = "day"
     group_by: GroupBy | None = None
-    min_token: Token | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _OfAll:
-    """What every question about all accounts and a range of time has."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-    unit: Name | None = None
-    from_: Annotated[When | None, Field(alias="from")] = None
-    to: When | None = None
-    min_token: Tokens | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class UsageOfAllQuery(_OfAll):
     """The work of all accounts by time, and by operation and actor when that is asked for."""
 
@@ -213,42 +182,35 @@ class UsageOfAllQuery(_OfAll):
     group_by: GroupBy | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class FinanceQuery(_OfAll):
     """Where the credits of all accounts came from and went, from one instant to another."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AccountsQuery:
+@dataclass(frozen=True, kw_only=True)
+class AccountsQuery(_Page):
     """A page of the list of accounts."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     plan: Name | None = None
     prefix: Id | None = None
-    order: Order = "desc"
-    limit: Limit = 50
-    cursor: Cursor | None = None
     min_token: Tokens | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForecastQuery:
+@dataclass(frozen=True, kw_only=True)
+class ForecastQuery(_OfAccount):
     """When an account runs out and what expires unused, at the pace of its last days."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-    account: Id
     unit: Name | None = None
     days: Days = 90
     pace_days: Days = 30
-    min_token: Token | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ReserveHintsQuery(_OfAll):
     """How what was settled compares with what was reserved, by operation."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class HoldLeaksQuery(_OfAll):
     """Holds that expired unsettled, and open holds without an end that are older than `age_seconds`."""
 
@@ -256,11 +218,9 @@ class HoldLeaksQuery(_OfAll):
     limit: Limit = 50
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CatalogQuery:
+@dataclass(frozen=True, kw_only=True)
+class CatalogQuery(_Strict):
     """The catalog in force."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
 
 Query = (
