@@ -81,6 +81,15 @@ def _command(form: type[Form]) -> type[Form]:
 
 
 @_command
+class _OfAccount:
+    """What every command has; a body with any other field is refused."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    name: ClassVar[str]
+    account: Id
+
+
+@_command
 class Line:
     """One operation of a reservation or consumption with several."""
 
@@ -123,12 +132,10 @@ def _check_priced(
 
 
 @_command
-class Reserve:
+class Reserve(_OfAccount):
     """Set credits aside and occupy capacity for work that is about to be done."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     name: ClassVar[str] = "reserve"
-    account: Id
     operation: Name | None = None
     quantity: Quantity | None = None
     params: Params | None = None
@@ -150,12 +157,10 @@ class Reserve:
 
 
 @_command
-class Consume:
+class Consume(_OfAccount):
     """Charge a step of a reservation; `final` ends it and releases the rest."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     name: ClassVar[str] = "consume"
-    account: Id
     reservation_id: Id
     amount: Amount | None = None
     quantity: Quantity | None = None
@@ -176,12 +181,10 @@ class Consume:
 
 
 @_command
-class ConsumeDirect:
+class ConsumeDirect(_OfAccount):
     """Check and charge in one step, without a reservation."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     name: ClassVar[str] = "consume"
-    account: Id
     operation: Name | None = None
     quantity: Quantity | None = None
     params: Params | None = None
@@ -198,24 +201,20 @@ class ConsumeDirect:
 
 
 @_command
-class Release:
+class Release(_OfAccount):
     """End a reservation without a charge."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     name: ClassVar[str] = "release"
-    account: Id
     reservation_id: Id
     reason: Reason | None = None
     deadline: When | None = None
 
 
 @_command
-class Refund:
+class Refund(_OfAccount):
     """Give back all or a part of a consumption."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     name: ClassVar[str] = "refund"
-    account: Id
     consumption_id: ConsumptionId
     amount: Amount | None = None
     reason: Reason | None = None
@@ -232,12 +231,10 @@ class Cost:
 
 
 @_command
-class Grant:
+class Grant(_OfAccount):
     """Give credits to an account."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     name: ClassVar[str] = "grant"
-    account: Id
     amount: Positive
     kind: Literal["promo", "purchase", "trial"] = "promo"
     unit: Name | None = None
@@ -253,12 +250,10 @@ class Grant:
 
 
 @_command
-class ChangePlan:
+class ChangePlan(_OfAccount):
     """Open an account on a plan, or change its plan or limits; a limit of null is the plan's own again."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     name: ClassVar[str] = "change_plan"
-    account: Id
     plan: Name | None = None
     when: Literal["now", "next_period"] | None = None
     mode: Literal["carry_usage", "reset"] | None = None
@@ -276,12 +271,10 @@ class ChangePlan:
 
 
 @_command
-class Extend:
+class Extend(_OfAccount):
     """Let a reservation live longer, hold more, or occupy other capacity."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     name: ClassVar[str] = "extend"
-    account: Id
     reservation_id: Id
     ttl_seconds: Annotated[int, Field(ge=1, le=TTL_SECONDS_MAX)] | None = None
     amount: Amount | None = None
@@ -290,24 +283,20 @@ class Extend:
 
 
 @_command
-class Revoke:
+class Revoke(_OfAccount):
     """Take back what is left of a grant."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     name: ClassVar[str] = "revoke"
-    account: Id
     grant_id: GrantId
     reason: Reason
     deadline: When | None = None
 
 
 @_command
-class Adjust:
+class Adjust(_OfAccount):
     """Add credits or take some away; `insufficient` says what becomes of an amount that is not there to be taken."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     name: ClassVar[str] = "adjust"
-    account: Id
     amount: Annotated[int, Field(ge=-FIGURE_MAX, le=FIGURE_MAX)]
     reason: Reason
     unit: Name | None = None
@@ -321,12 +310,10 @@ class Adjust:
 
 
 @_command
-class SetStatus:
+class SetStatus(_OfAccount):
     """Freeze an account, close it, or let it be active again."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     name: ClassVar[str] = "set_status"
-    account: Id
     status: Status
     reason: Reason
     deadline: When | None = None
@@ -342,24 +329,20 @@ class Sweep:
 
 
 @_command
-class Renew:
+class Renew(_OfAccount):
     """Count a payment for the period that contains now, or shortly before its end for the next one."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     name: ClassVar[str] = "renew"
-    account: Id
     reference: Reference
     period_start: When | None = None
     deadline: When | None = None
 
 
 @_command
-class ResetUsage:
+class ResetUsage(_OfAccount):
     """Give back all that the present period consumed, of one unit or of all."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     name: ClassVar[str] = "reset_usage"
-    account: Id
     reason: Reason
     unit: Name | None = None
     deadline: When | None = None
