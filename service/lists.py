@@ -18,10 +18,13 @@ from projections.admin_audit import audit_entry
 from projections.history import ADMIN, KINDS, Filters, filters_of, of_kinds
 from projections.items import consumption_view, grant_view, reservation_view
 from projections.transactions import transaction_view
-from service.queries import AuditQuery, ListQuery, TransactionsQuery
+from service.queries import AuditQuery, ConsumptionsQuery, GrantsQuery, ReservationsQuery, TransactionsQuery
+from service.ranges import require_forward
 from service.recall import load_items
 from service.store.log import Log
 from service.store.views import Section, Views
+
+ItemsQuery = ReservationsQuery | ConsumptionsQuery | GrantsQuery
 
 SCANNED_MAX = 5_000
 SCAN_PAGE = 500
@@ -49,10 +52,12 @@ class Lists:
         self._views = Views(log)
 
     async def page(
-        self, name: str, query: ListQuery | TransactionsQuery | AuditQuery, state: State, partition: int
+        self, name: str, query: ItemsQuery | TransactionsQuery | AuditQuery, state: State, partition: int
     ) -> View:
         """Return a page of the list `name`; `state` is the account as it is now."""
         as_of = f"{partition}-{state.account.position}"
+        if isinstance(query, TransactionsQuery | AuditQuery):
+            require_forward(query.from_, query.to)
         if isinstance(query, TransactionsQuery):
             filters = filters_of(
                 type_=query.type,
@@ -81,7 +86,7 @@ class Lists:
 
     async def _walk(
         self,
-        query: ListQuery | TransactionsQuery | AuditQuery,
+        query: ItemsQuery | TransactionsQuery | AuditQuery,
         section: Section,
         filters: Filters,
         show: Show,
@@ -111,7 +116,7 @@ class Lists:
             if scanned >= SCANNED_MAX:
                 return rows, str(beyond)
 
-    async def _items(self, name: str, query: ListQuery, state: State, partition: int, lines: Lines) -> Rows:
+    async def _items(self, name: str, query: ItemsQuery, state: State, partition: int, lines: Lines) -> Rows:
         """Return the item that each event made, as it is now."""
         keys = {position: _made(line) for position, line in lines}
         unknown = [
@@ -121,7 +126,8 @@ class Lists:
         rows: Rows = []
         for position, key in keys.items():
             view = None if key is None else _VIEWS[name](state, key[1])
-            wanted = query.state is None or (view is not None and view.get("state") == query.state)
+            state_asked = None if isinstance(query, ConsumptionsQuery) else query.state
+            wanted = state_asked is None or (view is not None and view.get("state") == state_asked)
             rows.append((position, view if wanted else None))
         return rows
 

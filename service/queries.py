@@ -12,6 +12,15 @@ import orjson
 from pydantic import ConfigDict, Field, TypeAdapter
 
 from events.commands import Amount, Id, Lines, Name, Occupies, Params, Quantity, When
+from events.facts import (
+    ConsumedKind,
+    GrantedKind,
+    GrantState,
+    HoldState,
+    PlanChangedKind,
+    RefundedKind,
+    ReservedKind,
+)
 
 Token = Annotated[str, Field(pattern=r"\A[0-9]{1,4}-[0-9]{1,18}\z")]
 Tokens = Annotated[str, Field(pattern=r"\A[0-9]{1,4}-[0-9]{1,18}(,[0-9]{1,4}-[0-9]{1,18}){0,1023}\z")]
@@ -116,28 +125,39 @@ class QuoteQuery(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OutcomeQuery(_Strict):
+class OutcomeQuery(_OfAccount):
     """What a key led to."""
 
-    account: Id
     idempotency_key: Annotated[str, Field(pattern=r"\A[\x20-\x7e]{1,200}\z")]
     submitted_seconds_ago: Annotated[int, Field(ge=0, le=604_800)] | None = None
     """Of a durable command: then what it was refused with is looked for as well."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ListQuery(_OfAccount, _Page):
-    """A page of an account's reservations, consumptions or grants."""
+class ReservationsQuery(_OfAccount, _Page):
+    """A page of an account's reservations."""
 
-    state: Name | None = None
+    state: HoldState | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConsumptionsQuery(_OfAccount, _Page):
+    """A page of an account's consumptions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrantsQuery(_OfAccount, _Page):
+    """A page of an account's grants; one without credits that goes on is `drained`."""
+
+    state: Literal[GrantState, "drained"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class TransactionsQuery(_OfAccount, _InRange, _Page):
     """A page of an account's events."""
 
-    type: Name | None = None
-    kind: Name | None = None
+    type: Literal["granted", "reserved", "consumed", "refunded", "plan_changed"] | None = None
+    kind: Literal[GrantedKind, ReservedKind, ConsumedKind, RefundedKind, PlanChangedKind] | None = None
     operation: Name | None = None
     reservation: Id | None = None
     reference: Text | None = None
@@ -230,7 +250,9 @@ Query = (
     | CheckQuery
     | QuoteQuery
     | OutcomeQuery
-    | ListQuery
+    | ReservationsQuery
+    | ConsumptionsQuery
+    | GrantsQuery
     | TransactionsQuery
     | ExplainQuery
     | AuditQuery
@@ -252,9 +274,9 @@ QUERIES: dict[str, type[Query]] = {
     "check": CheckQuery,
     "quote": QuoteQuery,
     "outcome": OutcomeQuery,
-    "reservations": ListQuery,
-    "consumptions": ListQuery,
-    "grants": ListQuery,
+    "reservations": ReservationsQuery,
+    "consumptions": ConsumptionsQuery,
+    "grants": GrantsQuery,
     "transactions": TransactionsQuery,
     "explain": ExplainQuery,
     "audit": AuditQuery,

@@ -43,15 +43,17 @@ from service.queries import (
     BalanceQuery,
     CatalogQuery,
     CheckQuery,
+    ConsumptionsQuery,
     ExplainQuery,
     FinanceQuery,
     ForecastQuery,
+    GrantsQuery,
     HoldLeaksQuery,
-    ListQuery,
     OutcomeQuery,
     Query,
     QuotaQuery,
     QuoteQuery,
+    ReservationsQuery,
     ReserveHintsQuery,
     StatementQuery,
     TransactionsQuery,
@@ -110,6 +112,7 @@ class Reads:
             case QuoteQuery():
                 return 200, self._quote(query)
             case OutcomeQuery():
+                await self._reach(query.account, query.min_token)
                 return await self.outcomes.of(query)
             case BalanceQuery() | AccountQuery() | QuotaQuery():
                 return 200, await self._figures(query)
@@ -118,7 +121,7 @@ class Reads:
             case ExplainQuery():
                 await self._reach(query.account, query.min_token)
                 return 200, await self._explanations.of(query)
-            case ListQuery() | TransactionsQuery() | AuditQuery():
+            case ReservationsQuery() | ConsumptionsQuery() | GrantsQuery() | TransactionsQuery() | AuditQuery():
                 partition = self._ledger.partition(query.account)
                 await self._reach(query.account, query.min_token)
                 state = await self.state(query.account)

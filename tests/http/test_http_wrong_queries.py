@@ -1,7 +1,10 @@
 """Query strings, and bodies that ask, which have no meaning: the contract's error, and nothing changes."""
 
+import asyncio
+
 import pytest
 
+from service.http.routes import ROUTES
 from tests.http.stage import Service
 
 T = "/v1/accounts/team-42"
@@ -25,6 +28,9 @@ RESERVE = T + "/reservations"
         "order=up",
         "cursor=",
         "type=a.b",
+        "type=grant",
+        "kind=nope",
+        "from=2026-02-01T00:00:00Z&to=2026-01-01T00:00:00Z",
         "from=yesterday",
         "from=2026-01-01",
         "to=2026-01-01T00:00:00",
@@ -49,6 +55,19 @@ async def test_a_query_string_that_has_no_meaning_is_422(shared: Service, query:
 
 
 @pytest.mark.asyncio(loop_scope="module")
+async def test_a_state_that_nothing_of_a_list_can_have_is_422(shared: Service) -> None:
+    states = {
+        "reservations": {"open", "settled", "released", "expired", "settled_late"},
+        "grants": {"scheduled", "active", "drained", "expired", "revoked"},
+        "consumptions": set[str](),
+    }
+    for name, known in states.items():
+        for state in sorted(set[str]().union(*states.values()) | {"opened", "Open", ""}):
+            answer = await shared.get(f"{T}/{name}?state={state}")
+            assert answer.status == (200 if state in known else 422), (name, state)
+
+
+@pytest.mark.asyncio(loop_scope="module")
 async def test_a_cursor_that_no_list_gave_out_is_400(shared: Service) -> None:
     for cursor in ("x", "1.5", "-1", "%D9%A3"):
         answer = await shared.get(f"{T}/transactions?cursor={cursor}")
@@ -67,6 +86,24 @@ async def test_a_token_of_another_partition_is_422(service: Service) -> None:
     assert (await service.get(f"{T}/balance?min_token={token}")).status == 200
     other = (int(token.split("-")[0]) + 1) % 16
     assert (await service.get(f"{T}/balance?min_token={other}-1")).code == "invalid_request"
+
+
+async def test_every_read_of_an_account_takes_a_token(service: Service) -> None:
+    written = await service.do("POST", T + "/consumptions", {"amount": 1}, key="once")
+    token = written.json["token"]
+    partition, position = (int(part) for part in token.split("-"))
+    given = {"explain": f"event={token}&", "check": "amount=1&"}
+    later: list[str] = []
+    for route in ROUTES:
+        if route.kind == "query" and "{account}" in route.path:
+            path = route.path.format(account="team-42", idempotency_key="once")
+            target = f"{path}?{given.get(route.name, '')}min_token="
+            if route.name not in {"usage", "forecast"}:  # no projector runs here, so these wait for ever
+                assert (await service.get(target + token)).status == 200, route
+            assert (await service.get(f"{target}{(partition + 1) % 16}-1")).code == "invalid_request", route
+            later.append(f"{target}{partition}-{position + 1}")
+    answers = await asyncio.gather(*(service.get(target) for target in later))
+    assert {(answer.status, answer.code) for answer in answers} == {(503, "unavailable")}
 
 
 @pytest.mark.asyncio(loop_scope="module")
