@@ -134,6 +134,11 @@ class Principal:
         if not self.reaches(account):
             raise AccountNotFound(f"there is no account {account}", account=account)
 
+    def admit_query(self, name: str, fields: Mapping[str, object]) -> None:
+        """Raise Forbidden when a query's fields ask for more than the query alone: an account with its audit entries."""
+        if name == "account" and "audit" in str(fields.get("include") or ""):
+            self.require(QUERY_SCOPES["audit"])
+
     def admit_command(self, name: str, account: str | None) -> None:
         """Raise Forbidden unless the principal may send a command, and AccountNotFound for an account out of reach.
 

@@ -50,7 +50,9 @@ def key_of(fields: dict[str, Any], header: str | None = None) -> str | None:
 
 def dry_run_of(fields: dict[str, Any]) -> bool:
     """Take `dry_run` out of a body's fields; raises InvalidRequest when it is no boolean."""
-    dry_run = fields.pop("dry_run", False)
+    dry_run = fields.pop("dry_run", None)
+    if dry_run is None:
+        return False
     if not isinstance(dry_run, bool):
         raise InvalidRequest.at("dry_run", "must be true or false")
     return dry_run

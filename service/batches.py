@@ -35,7 +35,7 @@ async def answer_batch(ledger: Ledger, fields: dict[str, Any], *, actor: Actor, 
         good = [request for request in requests if isinstance(request, Request)]
         outcomes = iter(await ledger.execute_all(good) if good else [])
         results = [next(outcomes) if isinstance(request, Request) else request for request in requests]
-    return Reply(200, b'{"results":[%b]}' % b",".join([_result(result) for result in results]))
+    return Reply(200, b'{"results":[%b]}' % b",".join([_result(result, dry_run=dry_run) for result in results]))
 
 
 async def _together(ledger: Ledger, requests: Sequence[Request | Refusal]) -> Sequence[Outcome | BaseException]:
@@ -55,7 +55,9 @@ def _checked(fields: dict[str, Any]) -> tuple[Literal["independent", "atomic"], 
     unknown = sorted(fields.keys() - {"mode", "commands"})
     if unknown:
         raise InvalidRequest.at(unknown[0], "there is no such field")
-    mode, commands = fields.get("mode", "independent"), fields.get("commands")
+    mode, commands = fields.get("mode"), fields.get("commands")
+    if mode is None:
+        mode = "independent"
     if mode not in ("independent", "atomic"):
         raise InvalidRequest.at("mode", "must be independent or atomic")
     if not isinstance(commands, list) or not 1 <= len(cast("list[object]", commands)) <= COMMANDS_MAX:
@@ -78,11 +80,11 @@ def _request(command: object, actor: Actor, admit: Admit, *, dry_run: bool) -> R
         return refusal
 
 
-def _result(result: Outcome | BaseException) -> bytes:
+def _result(result: Outcome | BaseException, *, dry_run: bool) -> bytes:
     """Return one result of the answer."""
     match result:
         case Outcome():
-            reply = told(result)
+            reply = told(result, dry_run=dry_run)
         case Refusal():
             reply = refused(result)
         case Outage():

@@ -82,7 +82,7 @@ class Gateway:
                 request = asked(name, fields, key=key_of(fields, key), actor=actor, dry_run=dry)
             else:
                 request = asked_at(path, name, fields, key=key, actor=actor, dry_run=dry_run)
-            return told(await self._ledger.execute(request))
+            return told(await self._ledger.execute(request), dry_run=request.dry_run)
 
         return await _in_turn(self._turns["command"], caller or actor.id, 1, f"command {name}", execute)
 
@@ -114,10 +114,22 @@ class Gateway:
 
         return await _in_turn(self._turns["query"], caller, 1, f"query {name}", answer)
 
-    async def query_body(self, name: str, body: bytes, *, caller: str = "") -> Reply:
-        """Answer a query whose fields are a JSON body; never raises."""
+    async def query_body(
+        self,
+        name: str,
+        body: bytes,
+        *,
+        caller: str = "",
+        admit: Callable[[str, Mapping[str, object]], None] | None = None,
+    ) -> Reply:
+        """Answer a query whose fields are a JSON body; never raises.
+
+        `admit` raises the Refusal of fields that its caller may not ask for.
+        """
         try:
             fields = parse_body(body)
+            if admit is not None:
+                admit(name, fields)
         except Refusal as refusal:
             return refused(refusal)
         return await self.query(name, fields, caller=caller)

@@ -72,14 +72,18 @@ def out_of_order(outage: Outage) -> Reply:
     return Reply(503, body, outage.code, outage.retry_after_seconds)
 
 
-def told(outcome: Outcome) -> Reply:
-    """Return the reply that tells what a command led to."""
+def told(outcome: Outcome, *, dry_run: bool = False) -> Reply:
+    """Return the reply that tells what a command led to; that of a dry run says so, also where nothing would be written."""
     if outcome.free:
-        return Reply(200, orjson.dumps(free_answer()))
+        return Reply(200, orjson.dumps(_tried(free_answer()) if dry_run else free_answer()))
     if outcome.facts is not None:
         return Reply(200, orjson.dumps(dry_answer(outcome.account, outcome.facts, outcome.state)))
-    body = orjson.dumps(answer(outcome.account, outcome.lines, outcome.state, replayed=outcome.replayed))
-    return Reply(200 if outcome.replayed else 201, body)
+    view = answer(outcome.account, outcome.lines, outcome.state, replayed=outcome.replayed)
+    return Reply(200 if outcome.replayed else 201, orjson.dumps(_tried(view) if dry_run else view))
+
+
+def _tried(view: dict[str, object]) -> dict[str, object]:
+    return {**view, "dry_run": True}
 
 
 def failed() -> Reply:

@@ -103,7 +103,8 @@ class Bus:
             admit(self._access, caller, QUERY_SCOPES.get(name), message.headers or _NO_HEADERS, len(message.data))
         except Refusal as refusal:
             return refused(refusal)
-        return await self._gateway.query_body(name, message.data, caller=caller)
+        may = self._access.caller(caller).admit_query
+        return await self._gateway.query_body(name, message.data, caller=caller, admit=may)
 
 
 def _addressed(message: Msg) -> tuple[str, str]:

@@ -108,6 +108,7 @@ def query(route: Route, door: Door, gateway: Gateway) -> Serve:
             given = parameters(request)
             _refuse_doubles(path, given)
             fields = {**numbered(given), **path}
+            principal.admit_query(name, fields)
         reply = await gateway.query(name, fields, caller=principal.name, prefixes=principal.prefixes)
         return represented(request, name, reply)
 

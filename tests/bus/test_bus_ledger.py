@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from events.catalog import parse_catalog
+from service.access import Access
 from service.gateway import Gateway
 from service.ledger import Ledger
 from service.reads import Reads
@@ -104,6 +105,33 @@ async def test_a_dry_run_writes_nothing_and_needs_no_key(stage: Stage) -> None:
     answer = await stage.caller.command("reserve", {"account": "a", "amount": 5, "dry_run": True})
     assert (answer.status, answer.json["dry_run"]) == (200, True)
     assert await stage.events_written() == 0
+
+
+async def test_null_for_what_may_be_left_out_is_leaving_it_out(stage: Stage) -> None:
+    caller, body = stage.caller, {"account": "a", "amount": 1, "idempotency_key": "one"}
+    nulls = {**body, "reservation_id": None, "dry_run": None}
+    written = await caller.command("consume", nulls)
+    assert (written.status, written.json["events"][-1]["kind"]) == (201, "direct")
+    assert (await caller.command("consume", body)).status == 200
+    batch = {"mode": None, "dry_run": None, "commands": [{"command": "consume", **body, "reservation_id": None}]}
+    answer = await caller.command("batch", batch)
+    assert (answer.status, answer.json["results"][0]["status"]) == (200, 200)
+    refused = await caller.command("release", {"account": "a", "reservation_id": None, "idempotency_key": "two"})
+    assert (refused.status, refused.code) == (422, "invalid_request")
+
+
+async def test_an_accounts_audit_entries_ask_for_the_scope_of_the_audit(database_url: str, nats_url: str) -> None:
+    names = {"reads": ["read"], "admin": ["read", "admin:read"]}
+    entries = [f'[[caller]]\nname = "{name}"\nscopes = {scopes}\n' for name, scopes in names.items()]
+    log = await Log.connect(database_url, connections=4)
+    ledger = await Ledger.open(log, CATALOG)
+    async with serving(Gateway(ledger, Reads(ledger)), nats_url, access=Access.parse("".join(entries))) as caller:
+        body = {"account": "a", "include": "quota,audit"}
+        told = [await caller.ask(f"query.{name}.account", body) for name in names]
+        assert [answer.code for answer in told] == ["forbidden", "account_not_found"]
+        assert (await caller.ask("query.reads.account", {"account": "a"})).code == "account_not_found"
+    await ledger.drain()
+    await log.close()
 
 
 async def test_an_unknown_command_or_query_is_not_found(stage: Stage) -> None:

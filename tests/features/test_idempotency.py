@@ -76,3 +76,16 @@ async def test_every_command_has_a_dry_run(platform: Caller, account: str) -> No
     ] * len(tried)
     after = (await platform.query("balance", account)).json
     assert {**after, "as_of": None} == {**before, "as_of": None}
+
+
+async def test_a_dry_run_that_finds_nothing_to_write_says_that_it_is_one(platform: Caller, account: str) -> None:
+    paid = {"plan": "pro", "mode": "reset", "reference": "paid"}
+    first = await platform.command("change_plan", account, **paid)
+    tried = [
+        {"command": "reserve", "account": account, "operation": "create_post"},
+        {"command": "change_plan", "account": account, **paid},
+    ]
+    answer = await platform.batch(dry_run=True, commands=tried)
+    free, counted = answer["results"]
+    assert free == {"status": 200, "free": True, "events": [], "dry_run": True}
+    assert counted == {"status": 200, **first.json, "replayed": True, "dry_run": True}

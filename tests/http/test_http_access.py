@@ -60,6 +60,15 @@ async def test_each_row_asks_for_its_scope_and_for_no_other(guarded: Service) ->
     assert await guarded.events_written() == 0
 
 
+async def test_an_accounts_audit_entries_ask_for_the_scope_of_the_audit_beside_it_too(guarded: Service) -> None:
+    await guarded.do("POST", T + "/reservations", {"amount": 1}, token="spend")
+    assert (await guarded.get(T + "?include=quota", token="read")).status == 200
+    assert "audit" in (await guarded.get(T + "?include=audit", token="all")).json
+    for include in ("audit", "quota,audit"):
+        answer = await guarded.get(f"{T}?include={include}", token="read")
+        assert (answer.code, answer.json.get("scope")) == ("forbidden", "admin:read")
+
+
 async def test_each_command_of_a_batch_asks_for_its_own_scope_and_account(guarded: Service) -> None:
     spend = {"command": "consume", "account": "team-42", "idempotency_key": "a", "amount": 1}
     change = {"command": "change_plan", "account": "team-42", "idempotency_key": "b", "plan": "pro"}

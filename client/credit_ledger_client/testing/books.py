@@ -94,10 +94,11 @@ class Books:
         self._ids += 1
         new_id = DRY_RUN_ID if dry_run else f"double-{self._ids}"
         decision = decide(self._state(account), read.command, self.now, self.catalog, new_id, self.history)
+        tried: View = {"dry_run": True} if dry_run else {}
         if decision.free:
-            return 200, free_answer()
+            return 200, {**free_answer(), **tried}
         if decision.counted is not None:
-            return 200, self._first_told(account, decision.counted)
+            return 200, {**self._first_told(account, decision.counted), **tried}
         if dry_run:
             return 200, as_sent(dry_answer(account, decision.facts, decision.state))
         return 201, self._write(decision, read, actor)
