@@ -33,6 +33,7 @@ LISTS = {
     "usage_of_all": "series",
 }
 """Under which name each query's answer has its list."""
+_OFFERED = frozenset({"text/csv", "application/json", "application/*", "*/*"})
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -85,9 +86,22 @@ def _cell(value: object) -> object:
 
 
 def _wants_csv(request: Incoming) -> bool:
-    """Say whether CSV is what the request accepts first."""
-    first, _, _ = request.headers.get(hdrs.ACCEPT, "").partition(",")
-    return first.partition(";")[0].strip().lower() == "text/csv"
+    """Say whether CSV is what the request likes best of what there is; of two that it likes as much, the first counts."""
+    best, liked = 0.0, ""
+    for accepted in request.headers.get(hdrs.ACCEPT, "").lower().split(","):
+        kind, *parameters = (part.strip() for part in accepted.split(";"))
+        quality = next((_quality(part) for part in parameters if part.startswith("q=")), 1.0)
+        if kind in _OFFERED and quality > best:
+            best, liked = quality, kind
+    return liked == "text/csv"
+
+
+def _quality(parameter: str) -> float:
+    """Return the weight that a parameter `q=` gives (RFC 9110, section 12.4.2), 0 for what is none."""
+    try:
+        return float(parameter[2:])
+    except ValueError:
+        return 0.0
 
 
 def _has(request: Incoming, etag: str) -> bool:

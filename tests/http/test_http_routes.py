@@ -204,6 +204,26 @@ async def test_the_outcome_of_a_key_is_what_its_command_answered_and_404_before(
     assert outcome.json == {**first.json, "replayed": True}
 
 
+async def test_a_list_comes_in_the_form_that_the_caller_likes_best(service: Service) -> None:
+    await service.opened("team-42")
+    for accepted, is_csv in {
+        "text/csv": True,
+        "Text/CSV; charset=utf-8": True,
+        "text/csv, */*": True,
+        "text/html, text/csv;q=0.9, */*;q=0.1": True,
+        "application/json;q=0.1, text/csv;q=0.9": True,
+        "application/json, text/csv": False,
+        "text/csv;q=0.1, application/json": False,
+        "text/csv;q=0": False,
+        "text/csv;q=much": False,
+        "text/html": False,
+        "": False,
+    }.items():
+        answer = await service.call("GET", T + "/transactions", headers={"Accept": accepted})
+        assert answer.status == 200
+        assert answer.headers["Content-Type"].startswith("text/csv") == is_csv, accepted
+
+
 async def test_a_dry_run_answers_200_writes_nothing_and_needs_no_key(service: Service) -> None:
     answer = await service.call("POST", T + "/reservations?dry_run=true", {"amount": 5})
     assert answer.status == 200
