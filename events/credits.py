@@ -12,7 +12,7 @@ from typing import Literal
 from msgspec.structs import replace
 
 from events.draft import Draft
-from events.facts import Allocation, CostBasis, Granted, GrantedKind, GrantFigures, Refunded
+from events.facts import Allocation, CostBasis, Granted, GrantedKind, GrantFigures, Refunded, UsageFigures
 from events.grants import DEFAULT_PRIORITY, Grant, allocations, by_grant, draw, draw_order
 from events.holds import Hold
 from events.instants import Instant
@@ -35,6 +35,7 @@ def credit(  # noqa: PLR0913 - a grant has that many sides, all named
     reason: str | None = None,
     allocation: list[Allocation] | None = None,
     period: Instant | None = None,
+    usage: UsageFigures | None = None,
     at: Instant | None = None,
     system: bool = False,
 ) -> None:
@@ -57,6 +58,7 @@ def credit(  # noqa: PLR0913 - a grant has that many sides, all named
         reference=reference,
         reason=reason,
         period=period,
+        usage=usage,
     )
     draft.add(kind, data, effective_at=at, system_id=f"granted:{grant_id}" if system else None)
 

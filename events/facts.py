@@ -84,6 +84,13 @@ class GrantFigures(Record, frozen=True):
     state: GrantState
 
 
+class UsageFigures(Record, frozen=True):
+    """What the present period has seen of a unit when it was granted, so that the answer can tell the quota."""
+
+    charged: int
+    used: int
+
+
 class ReservedLine(Record, frozen=True, kw_only=True):
     """One operation of a hold. The price rule stands here when the hold has several lines, else on the event."""
 
@@ -185,6 +192,8 @@ class Granted(Record, frozen=True, kw_only=True):
     take_back: Literal["change", "reclaim"] | None = None
     """That a `revoked` event takes back a part of the present period's allowance: at once, or as it was reclaimed."""
     unit: str
+    usage: UsageFigures | None = None
+    """Only on what a `grant` gave."""
 
 
 class Reserved(Record, frozen=True, kw_only=True):

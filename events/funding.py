@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from events import commands
-from events.account import Account
+from events.account import NO_USAGE, Account
 from events.credits import credit
 from events.draft import Draft
 from events.errors import (
@@ -15,7 +15,7 @@ from events.errors import (
     RefundExceedsConsumption,
     TooManyGrants,
 )
-from events.facts import CostBasis
+from events.facts import CostBasis, UsageFigures
 from events.grants import LIVE_GRANTS_MAX
 from events.holds import Consumption, reversal
 from events.plans import require_account
@@ -35,6 +35,7 @@ def grant(draft: Draft, command: commands.Grant) -> None:
     if command.grant_id is not None and draft.state.grant(command.grant_id) is not None:
         raise AlreadyExists(f"account {account.id} has a grant {command.grant_id}", grant_id=command.grant_id)
     require_grant_room(account)
+    usage = account.usage.get(unit, NO_USAGE)
     credit(
         draft,
         command.kind,
@@ -48,6 +49,7 @@ def grant(draft: Draft, command: commands.Grant) -> None:
         cost_basis=_cost_basis(command.cost_basis),
         reference=command.reference,
         reason=command.reason,
+        usage=UsageFigures(charged=usage.charged, used=usage.used),
     )
 
 

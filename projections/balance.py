@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from events.account import NO_USAGE, ZERO, Account
-from events.facts import Figures, Terms
+from events.facts import Figures, Terms, UsageFigures
 from events.instants import Instant
+from events.spending import Usage
 
 
 def balance_view(unit: str, figures: Figures) -> dict[str, object]:
@@ -77,20 +78,26 @@ def account_view(account: Account, limits: Mapping[str, int], *, as_of: Instant,
     }
 
 
+def quota_figures(usage: Usage | UsageFigures, figures: Figures) -> dict[str, object]:
+    """Return what is used of what was there to be had, and what remains."""
+    limit = usage.charged + figures.reserved + figures.available
+    return {
+        "credits_used": usage.used,
+        "credits_limit": limit,
+        "credits_remaining": figures.available,
+        "percentage": min(100, 100 * usage.used // limit) if limit > 0 else 0,
+    }
+
+
 def quota_view(
     account: Account, unit: str, limits: Mapping[str, int], *, as_of: Instant, token: str
 ) -> dict[str, object]:
     """Return how much of the present period's credits is used (SEMANTICS.md section 7, last paragraph)."""
     usage = account.usage.get(unit, NO_USAGE)
-    figures = account.figures.get(unit, ZERO)
-    limit = usage.charged + figures.reserved + figures.available
     return {
         "account": account.id,
         "unit": unit,
-        "credits_used": usage.used,
-        "credits_limit": limit,
-        "credits_remaining": figures.available,
-        "percentage": min(100, 100 * usage.used // limit) if limit > 0 else 0,
+        **quota_figures(usage, account.figures.get(unit, ZERO)),
         "allowance": account.allowance,
         "plan": account.plan,
         "period_start": account.period_start,

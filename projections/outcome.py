@@ -27,7 +27,7 @@ from events.facts import (
     Reserved,
 )
 from events.recorded import TYPE_OF, Line
-from projections.balance import balance_view, pending_view
+from projections.balance import balance_view, pending_view, quota_figures
 from projections.items import consumption_view, reservation_view
 
 DRY_RUN_ID = "~"
@@ -45,6 +45,7 @@ def answer(account: str, lines: Sequence[Line], state: State, *, replayed: bool 
         "events": [orjson.Fragment(with_hash(line)) for line in lines],
         **_about([(line.event.kind, line.event.data, line.event.delta) for line in lines], state),
         "balance": balance_view(unit, last.balance.get(unit, ZERO)),
+        **_quota(last.data, last.balance),
     }
 
 
@@ -73,6 +74,7 @@ def dry_answer(account: str, facts: Sequence[Fact], state: State) -> dict[str, o
         ],
         **about,
         "balance": balance_view(unit, facts[-1].balance.get(unit, ZERO)),
+        **_quota(facts[-1].data, facts[-1].balance),
     }
 
 
@@ -98,6 +100,13 @@ def free_answer() -> dict[str, object]:
 def with_hash(line: Line) -> bytes:
     """Return the event as answers show it: the line as stored, with its hash added."""
     return b'%b,"hash":"%b"}' % (line.line[:-1], line.hash.encode())
+
+
+def _quota(data: Data, balance: Mapping[str, Figures]) -> dict[str, dict[str, object]]:
+    """Return the quota as a `grant` leaves it; nothing for other commands."""
+    if not isinstance(data, Granted) or data.usage is None:
+        return {}
+    return {"quota": {"unit": data.unit, **quota_figures(data.usage, balance.get(data.unit, ZERO))}}
 
 
 def _unit(first: Data, last: Data) -> str:

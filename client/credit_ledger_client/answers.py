@@ -122,6 +122,16 @@ class Plan(View):
     capacity: dict[str, int]
 
 
+class QuotaLeft(View):
+    """How much of the period's credits is used, as a grant left it."""
+
+    unit: str
+    credits_used: int
+    credits_limit: int
+    credits_remaining: int
+    percentage: int
+
+
 class Answer(View):
     """What a command led to. Of a free operation only `free` and `events`, which is empty, say something."""
 
@@ -136,6 +146,7 @@ class Answer(View):
     grant: Grant | None = None
     plan: Plan | None = None
     balance: Balance | None = None
+    quota: QuotaLeft | None = None
 
 
 class AccountBalance(Balance):

@@ -168,6 +168,16 @@ class PendingView(Answer):
     capacity: dict[str, int]
 
 
+class QuotaView(Answer):
+    """How much of the period's credits is used; beside a grant, as it leaves it."""
+
+    unit: str
+    credits_used: int
+    credits_limit: int
+    credits_remaining: int
+    percentage: Annotated[int, Meta(ge=0, le=100)]
+
+
 class PlanView(Answer):
     """The plan and its period."""
 
@@ -203,6 +213,7 @@ class CommandAnswer(Answer):
     consumption: ConsumptionView | UnsetType = UNSET
     grant: GrantView | UnsetType = UNSET
     plan: PlanView | UnsetType = UNSET
+    quota: QuotaView | UnsetType = UNSET
 
 
 class DryAnswer(Answer):
@@ -218,6 +229,7 @@ class DryAnswer(Answer):
     consumption: ConsumptionView | UnsetType = UNSET
     grant: GrantView | UnsetType = UNSET
     plan: PlanView | UnsetType = UNSET
+    quota: QuotaView | UnsetType = UNSET
 
 
 class FreeAnswer(Answer):
@@ -235,15 +247,10 @@ class InProgress(Answer):
     status: Literal["in_progress"]
 
 
-class QuotaAnswer(Answer):
+class QuotaAnswer(QuotaView):
     """How much of the period's credits is used."""
 
     account: str
-    unit: str
-    credits_used: int
-    credits_limit: int
-    credits_remaining: int
-    percentage: Annotated[int, Meta(ge=0, le=100)]
     allowance: dict[str, int]
     plan: str | None
     period_start: At

@@ -35,6 +35,27 @@ async def test_down_at_once_takes_back_and_up_again_gains_nothing(platform: Call
     assert (await platform.command("change_plan", account, plan="pro"))["balance"]["available"] == 700
 
 
+async def test_e1_a_grant_is_answered_with_usage_new_limit_and_what_remains(platform: Caller, account: str) -> None:
+    """And so is a replay, whatever was used meanwhile."""
+    await platform.command("change_plan", account, plan="starter")
+    await platform.command("consume", account, amount=50, consumption_id="work")
+    await platform.command("refund", account, consumption_id="work", amount=10)
+    await platform.command("reserve", account, amount=20)
+    gift = {"amount": 60, "reason": "sorry"}
+    given = await platform.command("grant", account, key="gift", **gift)
+    quota = (await platform.query("quota", account)).json
+    names = ("unit", "credits_used", "credits_limit", "credits_remaining", "percentage")
+    assert given["quota"] == {name: quota[name] for name in names}
+    assert given["quota"] == dict(zip(names, ("credits", 40, 260, 200, 15), strict=True))
+    await platform.command("consume", account, amount=30)
+    again = await platform.command("grant", account, key="gift", **gift)
+    assert (again.status, again["quota"]) == (200, given["quota"])
+    assert "quota" not in (await platform.command("consume", account, amount=1)).json
+    tried = {"command": "grant", "account": account, "amount": 9, "unit": "credits"}
+    dry = (await platform.batch(dry_run=True, commands=[tried]))["results"][0]
+    assert (dry["quota"]["credits_used"], dry["quota"]["credits_limit"]) == (71, 269)
+
+
 async def test_e3_limits_are_overridden_by_name_and_bad_ones_refused(platform: Caller, account: str) -> None:
     await platform.command("change_plan", account, plan="free")
     more = await platform.command("change_plan", account, allowance={"credits": 100}, capacity={"platforms": 5})
