@@ -37,15 +37,13 @@ def asked(
 ) -> Asked:
     """Return the command `name` with these fields; raises Refusal, first for its types, then for its key.
 
-    `on_reservation` tells the two forms of `consume` apart; by default a reservation's id among the fields does, where
-    null is as good as none.
+    `on_reservation` tells the two forms of `consume` apart; by default a reservation's id among the fields does: null is
+    refused there, for a worker that lost its reservation's id is not to charge a second time.
     """
     if name not in COMMANDS:
         raise NotFound(f"there is no command {name}", commands=sorted(COMMANDS))
     if on_reservation is None:
-        on_reservation = fields.get("reservation_id") is not None
-        if name == "consume" and not on_reservation and "reservation_id" in fields:
-            fields = {field: value for field, value in fields.items() if field != "reservation_id"}
+        on_reservation = "reservation_id" in fields
     canonical = orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
     try:
         command = parse_command(name, canonical, on_reservation=on_reservation)

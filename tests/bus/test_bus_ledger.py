@@ -109,15 +109,19 @@ async def test_a_dry_run_writes_nothing_and_needs_no_key(stage: Stage) -> None:
 
 async def test_null_for_what_may_be_left_out_is_leaving_it_out(stage: Stage) -> None:
     caller, body = stage.caller, {"account": "a", "amount": 1, "idempotency_key": "one"}
-    nulls = {**body, "reservation_id": None, "dry_run": None}
-    written = await caller.command("consume", nulls)
+    written = await caller.command("consume", {**body, "dry_run": None, "operation": None})
     assert (written.status, written.json["events"][-1]["kind"]) == (201, "direct")
-    assert (await caller.command("consume", body)).status == 200
-    batch = {"mode": None, "dry_run": None, "commands": [{"command": "consume", **body, "reservation_id": None}]}
+    batch = {"mode": None, "dry_run": None, "commands": [{"command": "consume", **body, "operation": None}]}
     answer = await caller.command("batch", batch)
     assert (answer.status, answer.json["results"][0]["status"]) == (200, 200)
-    refused = await caller.command("release", {"account": "a", "reservation_id": None, "idempotency_key": "two"})
+
+
+@pytest.mark.parametrize("name", ["consume", "release"])
+async def test_a_reservation_that_is_null_is_refused_and_charges_nothing(stage: Stage, name: str) -> None:
+    body = {"account": "a", "reservation_id": None, "idempotency_key": "one"}
+    refused = await stage.caller.command(name, {**body, "amount": 1} if name == "consume" else body)
     assert (refused.status, refused.code) == (422, "invalid_request")
+    assert await stage.events_written() == 0
 
 
 async def test_an_accounts_audit_entries_ask_for_the_scope_of_the_audit(database_url: str, nats_url: str) -> None:
