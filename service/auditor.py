@@ -45,6 +45,8 @@ class Auditor:
         self._finished: dict[int, float] = {}
         self.verified: dict[int, int] = {}
         self.faults: dict[int, Fault] = {}
+        self.failures: dict[int, str] = {}
+        """Partitions of which nothing can be said, and why."""
 
     def start(self) -> None:
         """Begin to verify."""
@@ -57,27 +59,35 @@ class Auditor:
 
     def alarm(self) -> str | None:
         """Return what is wrong with the history, in words, or None."""
-        if not self.faults:
-            return None
-        return "; ".join(f"{fault.event} {fault.code}: {fault.detail}" for fault in self.faults.values())
+        told = [f"{fault.place} {fault.code}: {fault.detail}" for fault in self.faults.values()]
+        return "; ".join([*told, *self.failures.values()]) or None
 
     async def audit(self, partition: int) -> Fault | None:
         """Verify one partition up to where it ends now; returns what is wrong with it. Raises Outage."""
-        head = await self._store.head(partition)
-        marks = (await last_marks(self._store)).get(partition, ())
-        seen = [Mark(*mark) for mark in marks if mark.size <= head.position]
+        marks, spoilt = await self._marks(partition)  # before the head, which is behind them then
         with closing(States(UNITS_IN_MEMORY_MAX)) as states:
-            verifier = Verifier(partition, states, partitions=self._partitions, marks=seen)
+            verifier = Verifier(partition, states, partitions=self._partitions, marks=marks)
             try:
+                try:
+                    head = await self._store.head(partition)
+                except LookupError as error:
+                    verifier.refuse("forged_head", str(error), position=0)
                 await self._verify_lines(verifier, head.position)
-                if verifier.suspects:
-                    verifier.end(vouched=head.hash)
+                verifier.end(vouched=head.hash)
                 if (verifier.position, verifier.hash) != (head.position, head.hash):
                     detail = f"the head says {head.position}, {head.hash}; the line there has {verifier.hash}"
                     verifier.refuse("forged_head", detail, position=verifier.position)
             except Faulty as faulty:
                 return faulty.fault
-        return None
+        return spoilt
+
+    async def _marks(self, partition: int) -> tuple[list[Mark], Fault | None]:
+        """Return what the last checkpoint says of a partition, or what keeps it from being read."""
+        try:
+            return list((await last_marks(self._store)).get(partition, ())), None
+        except ValueError as error:
+            detail = f"the last checkpoint in the database cannot be read: {error}"
+            return [], Fault(code="wrong_signature", partition=partition, position=0, detail=detail)
 
     async def _verify_lines(self, verifier: Verifier, until: int) -> None:
         columns = Columns(verifier)
@@ -97,13 +107,21 @@ class Auditor:
     async def round(self) -> None:
         """Verify every partition once; raises Outage."""
         for partition in range(self._partitions):
-            fault = await self.audit(partition)
+            try:
+                fault = await self.audit(partition)
+            except Outage:
+                raise
+            except Exception as error:  # one that cannot be audited keeps no other from it
+                _log.exception("partition %d could not be audited", partition)
+                self.failures[partition] = f"partition {partition} could not be audited: {type(error).__name__}"
+                continue
+            self.failures.pop(partition, None)
             if fault is None:
                 self.faults.pop(partition, None)
                 self._finished[partition] = monotonic()
             elif self.faults.get(partition) != fault:
                 self.faults[partition] = fault
-                _log.critical("the history is not sound: event %s: %s: %s", fault.event, fault.code, fault.detail)
+                _log.critical("the history is not sound: %s: %s: %s", fault.place, fault.code, fault.detail)
 
     async def _run(self) -> None:
         while True:

@@ -171,7 +171,7 @@ def _print_report(found: Report, seconds: float) -> None:
     click.echo(f"NOT SOUND: {len(found.faults)} of the partitions are wrong; {scope} were read in {seconds:.1f} s")
     for fault in found.faults:
         of = f" of account {fault.account}" if fault.account else ""
-        click.echo(f"\nevent {fault.event}{of}: {fault.code}\n  {MEANINGS[fault.code]}\n  {fault.detail}")
+        click.echo(f"\n{fault.place}{of}: {fault.code}\n  {MEANINGS[fault.code]}\n  {fault.detail}")
 
 
 @audit.command("export", short_help="Write the log to a file.")

@@ -66,6 +66,13 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
         """The id of the wrong event."""
         return f"{self.partition}-{self.position}"
 
+    @property
+    def place(self) -> str:
+        """Where it is, in words; some things are beside the log, and no event is the first wrong one."""
+        if self.position:
+            return f"event {self.event}"
+        return "the checkpoints" if self.code == "wrong_signature" else f"partition {self.partition}"
+
 
 class Faulty(Exception):
     """Verification met a fault; nothing behind it in the partition can be judged."""

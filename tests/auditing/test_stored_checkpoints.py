@@ -6,64 +6,15 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from events.instants import Instant
-from events.merkle import leaf_hash, root_of
-from service.auditing.faults import Fault
 from service.auditing.marks import MarkList
-from service.auditing.parallel import verify_database
-from service.auditing.trusted import stored_marks, together
 from service.auditing.verifier import Mark
-from service.checkpoints.keys import SigningKey
-from service.checkpoints.note import Checkpoint, Tree, origin_of
-from service.store.checkpoints import StoredCheckpoints, StoredNote
-from service.store.log import Log
-from tests.auditing.history import write_history
-from tests.servers import PARTITIONS, clone_template
-
-KEY = SigningKey("tests", bytes(range(32)))
-AT = Instant("2026-11-01T09:30:00.000000Z")
-
-
-class Signer:
-    """Signs the trees of a ledger at any size that its partitions had."""
-
-    def __init__(self, log: Log, url: str, ledger_id: str, lines: dict[int, list[bytes]]) -> None:
-        self.log, self.url, self.ledger_id, self.lines = log, url, ledger_id, lines
-        self.number = 0
-        self.busiest = max(lines, key=lambda partition: len(lines[partition]))
-
-    async def sign(self, share: float = 1.0, *, origin: str = "", others: bytes = b"") -> None:
-        """Keep a checkpoint of the first part of each partition; with `others` of the busiest one's lines as others."""
-        trees: list[Tree] = []
-        for partition, lines in self.lines.items():
-            first = lines[: int(len(lines) * share)]
-            leaves = [leaf_hash(line + (others if partition == self.busiest else b"")) for line in first]
-            trees.append(Tree(len(first), root_of(leaves)))
-        self.number += 1
-        made = Checkpoint(origin or origin_of(self.ledger_id), self.number, AT, tuple(trees)).signed([KEY])
-        await self.keep(made.note())
-
-    async def keep(self, note: str) -> None:
-        assert await StoredCheckpoints(self.log).add(StoredNote(self.number, note), AT, [])
-
-    async def faults(self) -> list[Fault]:
-        """What a verification finds."""
-        marks, faults = await stored_marks(self.log)
-        found = await verify_database(
-            self.log, self.url, partitions=PARTITIONS, lines=1, marks=together(marks, {}), progress=lambda _done: None
-        )
-        return faults + [each.fault for each in found if each.fault is not None]
+from tests.auditing.signing import Signer, signing
 
 
 @pytest.fixture
 async def signer(postgres_url: str, _template: None) -> AsyncGenerator[Signer]:
-    url = await clone_template(postgres_url)
-    await write_history(url, rounds=10)
-    log = await Log.connect(url, connections=2)
-    ledger_id, _ = await log.identity()
-    lines = {n: [stored.line for stored in await log.lines_from(n, 1, 10_000)] for n in range(PARTITIONS)}
-    yield Signer(log, url, ledger_id, lines)
-    await log.close()
+    async with signing(postgres_url) as signer:
+        yield signer
 
 
 async def test_a_log_that_all_of_them_were_made_of_is_sound(signer: Signer) -> None:
