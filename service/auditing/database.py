@@ -13,6 +13,7 @@ import msgspec
 from events.holds import Hold
 from events.instants import Instant, instant
 from events.recorded import Event, decode
+from service.auditing.dues import first_due, too_late
 from service.auditing.faults import Fault, Faulty
 from service.auditing.memory import States, key_of
 from service.auditing.parting import Parting, of_account, of_item
@@ -124,6 +125,9 @@ async def verify_partition(
                     f"the head says {told}; the last line is {verifier.position}, {verifier.hash}",
                     position=verifier.position,
                 )
+            if verifier.position and head.recorded_at != verifier.recorded_at:
+                detail = f"the head says recorded_at {head.recorded_at}, the last line {verifier.recorded_at}"
+                verifier.refuse("forged_head", detail, position=verifier.position)
             verifier.finish()
             await _verify_accounts(view, verifier)
             await _verify_items(view, verifier)
@@ -151,6 +155,9 @@ async def _verify_accounts(view: PartitionView, verifier: Verifier) -> None:
                 told = f"it differs from the replay: {_difference(stored, replayed)}"
                 parting = of_account(stored, replayed)
                 raise _wrong(verifier, row.account, *await _parted(view, row.account, parting, replayed.position, told))
+            late = too_late(stored, row.next_due_at, first_due(replayed, verifier.holds_end.get(row.account)))
+            if late is not None:
+                raise _wrong(verifier, row.account, replayed.position, late)
     if count != verifier.states.accounts:
         for account in verifier.states.all_accounts():
             if not await view.has_account(account.id):

@@ -63,6 +63,8 @@ class Verifier:
         self._suspicion: Fault | None = None
         self._suspect_hash = ""
         self._event: Event | None = None
+        self.holds_end: dict[str, Instant] = {}
+        """When the first of an account's open holds ends; known when all is finished."""
 
     def result(self, fault: Fault | None) -> Verified:
         """Return what the lines so far came to."""
@@ -240,6 +242,9 @@ class Verifier:
                 counts = occupied.setdefault(account, {})
                 for name, count in item.occupies.items():
                     counts[name] = counts.get(name, 0) + count
+                ends = item.due_at
+                if ends is not None and ends < self.holds_end.get(account, ends + "~"):
+                    self.holds_end[account] = ends
         for account in states.all_accounts():
             reserved = sum(figures.reserved for figures in account.figures.values())
             counts = {name: count for name, count in occupied.get(account.id, {}).items() if count}
