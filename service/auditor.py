@@ -111,7 +111,7 @@ class Auditor:
                 fault = await self.audit(partition)
             except Outage:
                 raise
-            except Exception as error:  # one that cannot be audited keeps no other from it
+            except Exception as error:  # noqa: BLE001 - one that cannot be audited keeps no other from it
                 _log.exception("partition %d could not be audited", partition)
                 self.failures[partition] = f"partition {partition} could not be audited: {type(error).__name__}"
                 continue

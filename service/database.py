@@ -21,6 +21,8 @@ from service.store.log import Log
 from service.store.migrate import MigrationError, migrate
 
 DATA = Path(".ledger")
+SIGNING_KEY = "signing.key"
+"""The key of `up`, in its directory."""
 CONNECTIONS = 4
 
 # What PostgreSQL says when it can be reached and cannot be used, by SQLSTATE, and what to do about it.
@@ -43,12 +45,15 @@ async def log_at_hand(
     """Lend the log, with the settings that name its database.
 
     `data` is the directory of a `credit-ledger up`; without it LEDGER_DATABASE_URL is used, or else `.ledger` when it is
-    there. Raises InvalidSettings, StartError and EmbeddedServerError.
+    there, and its key for signing unless another one is set. Raises InvalidSettings, StartError and EmbeddedServerError.
     """
     async with AsyncExitStack() as stack:
         if data is not None or settings.database_url is None:
-            url = await _embedded(stack, data or DATA)
+            data = data or DATA
+            url = await _embedded(stack, data)
             settings = settings.model_copy(update={"database_url": SecretStr(url)})
+            if settings.signing_key_file is None and (data / SIGNING_KEY).is_file():
+                settings = settings.model_copy(update={"signing_key_file": data / SIGNING_KEY})
         assert settings.database_url is not None  # noqa: S101 - one of the two was there
         with explained(settings):
             log = await Log.connect(settings.database_url.get_secret_value(), connections=connections)

@@ -19,12 +19,11 @@ from service.app import running
 from service.checkpoints.command import NAME_DEFAULT
 from service.checkpoints.keys import SigningKey, write_key
 from service.correctable import StartError
-from service.database import prepare
+from service.database import SIGNING_KEY, prepare
 from service.embedded import EmbeddedServers
 from service.settings import UpSettings, load
 from service.welcome import play, welcome
 
-SIGNING_KEY = "signing.key"
 OTHER_PORTS = (*range(8081, 8090), 0)
 NATS_SECONDS_MAX = 10.0
 _LOOPBACK = {"database_url": "postgresql://127.0.0.1", "nats_url": "nats://127.0.0.1"}

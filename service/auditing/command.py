@@ -16,6 +16,7 @@ import msgspec
 from events.instants import Instant
 from projections.explain import explain
 from service.auditing import showing
+from service.auditing.beside import stored_marks, wrong_beside
 from service.auditing.commanding import (
     InstantType,
     account_option,
@@ -32,13 +33,14 @@ from service.auditing.parallel import verify_database, verify_file
 from service.auditing.replaying import replay
 from service.auditing.report import Report, report
 from service.auditing.travel import before, between, line_of, past
-from service.auditing.trusted import marks_of, read_checkpoints, read_public_keys, stored_marks, together
+from service.auditing.trusted import marks_of, read_checkpoints, read_public_keys, together
 from service.auditing.verifier import Verified
+from service.checkpoints.keys import PublicKey
 from service.console import print_json
 from service.database import log_at_hand
 from service.in_force import in_force
 from service.process import run
-from service.settings import Settings, database_url, load
+from service.settings import InvalidSettings, Settings, database_url, load, read_signing_keys
 from service.store.catalogs import StoredCatalogs
 from service.store.feed import Feed
 from service.store.log import Log
@@ -115,7 +117,7 @@ def verify(
         if given and not trusted:
             click.echo("note: the signatures of the checkpoints were not checked; name the --key", err=True)
         if file is None:
-            verified, not_ours = _verified_database(data, marks, projections=projections, as_json=as_json)
+            verified, not_ours = _verified_database(data, marks, trusted, projections=projections, as_json=as_json)
             untrusted += not_ours
         else:
             verified = _verified_file(file, partitions, marks, as_json=as_json)
@@ -135,16 +137,19 @@ def _verified_file(file: Path, partitions: int | None, marks: Marks, *, as_json:
 
 
 def _verified_database(
-    data: Path | None, marks: Marks, *, projections: bool, as_json: bool
+    data: Path | None, marks: Marks, trusted: Sequence[PublicKey], *, projections: bool, as_json: bool
 ) -> tuple[list[Verified], list[Fault]]:
-    """Return what the partitions came to, and what is wrong with the checkpoints that the database keeps."""
+    """Return what the partitions came to, and what is wrong with what the database keeps beside them."""
     found: list[tuple[list[Verified], list[Fault]]] = []
 
     async def work() -> None:
         async with log_at_hand(load(Settings), data) as (log, settings):
             _, partitions = await log.identity()
             lines = sum((await Feed(log, partitions).heads()).values())
-            own, not_ours = await stored_marks(log)
+            keys = trusted or _keys_at_hand(settings)
+            own, not_ours = await stored_marks(log, keys)
+            if own and not keys:
+                click.echo("note: who signed the checkpoints in the database was not checked; name the --key", err=True)
             with progress_bar("verifying", lines, as_json=as_json) as progress:
                 verified = await verify_database(
                     log,
@@ -155,12 +160,22 @@ def _verified_database(
                     projections=projections,
                     progress=progress,
                 )
-                found.append((verified, not_ours))
+                found.append((verified, not_ours + await wrong_beside(log)))
 
     run(work)
     if not found:  # Ctrl-C
         raise click.Abort
     return found[0]
+
+
+def _keys_at_hand(settings: Settings) -> tuple[PublicKey, ...]:
+    """Return the public keys of the ledger itself, as far as they may be read."""
+    try:
+        return tuple(key.public for key in read_signing_keys(settings))
+    except InvalidSettings as error:
+        if isinstance(error.__context__, PermissionError):
+            return ()  # an auditor need not be able to sign
+        raise
 
 
 def _print_report(found: Report, seconds: float) -> None:

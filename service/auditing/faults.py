@@ -26,6 +26,8 @@ Code = Literal[
     "rolled_back",
     "rewritten",
     "wrong_signature",
+    "wrong_checkpoint",
+    "wrong_catalog",
 ]
 CODES: tuple[Code, ...] = get_args(Code)
 
@@ -49,7 +51,17 @@ MEANINGS: dict[Code, str] = {
     "rolled_back": "The log is shorter than a signed checkpoint says: an old state was restored.",
     "rewritten": "The log is not the one that a signed checkpoint was made of: lines were rewritten with their hashes.",
     "wrong_signature": "The checkpoint is not signed by the key, or is of another ledger.",
+    "wrong_checkpoint": "A checkpoint that the database keeps was changed beside its note, or is gone.",
+    "wrong_catalog": "A stored catalog is not the one that its hash was made of.",
 }
+
+
+_PLACES: dict[Code, str] = {
+    "wrong_signature": "the checkpoints",
+    "wrong_checkpoint": "the checkpoints",
+    "wrong_catalog": "the catalogs",
+}
+"""Of what belongs to no partition."""
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +83,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
         """Where it is, in words; some things are beside the log, and no event is the first wrong one."""
         if self.position:
             return f"event {self.event}"
-        return "the checkpoints" if self.code == "wrong_signature" else f"partition {self.partition}"
+        return _PLACES.get(self.code, f"partition {self.partition}")
 
 
 class Faulty(Exception):

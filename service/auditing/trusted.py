@@ -10,11 +10,9 @@ from service.auditing.faults import Fault
 from service.auditing.marks import MarkList, Marks, MarkTable
 from service.checkpoints.directory import last_of_each
 from service.checkpoints.keys import PublicKey
-from service.checkpoints.note import Checkpoint, InvalidNote, origin_of, parse_notes
+from service.checkpoints.note import Checkpoint, InvalidNote, parse_notes
 from service.store.checkpoints import StoredCheckpoints
 from service.store.log import Log
-
-NOTES_PER_PAGE = 500
 
 
 def read_checkpoints(path: Path) -> tuple[Checkpoint, ...]:
@@ -46,36 +44,16 @@ def marks_of(checkpoints: Sequence[Checkpoint], trusted: Sequence[PublicKey]) ->
     for checkpoint in checkpoints:
         if trusted and not checkpoint.is_signed_by(trusted):
             detail = f"checkpoint {checkpoint.number} of {checkpoint.origin} is not signed by a key that was given"
-            faults.append(_untrusted(detail))
+            faults.append(untrusted(detail))
         elif checkpoint.origin != checkpoints[0].origin:
-            faults.append(_untrusted(f"checkpoints of {checkpoint.origin} and of {checkpoints[0].origin} were given"))
+            faults.append(untrusted(f"checkpoints of {checkpoint.origin} and of {checkpoints[0].origin} were given"))
         else:
             marks.add(checkpoint)
     return marks, faults
 
 
-async def stored_marks(log: Log) -> tuple[MarkTable, list[Fault]]:
-    """Return what all checkpoints in the database say, and what is wrong with the first that is none of this ledger's.
-
-    Raises Unavailable.
-    """
-    ledger_id, partitions = await log.identity()
-    marks, stored, number = MarkTable(), StoredCheckpoints(log), 0
-    while page := await stored.after(number, NOTES_PER_PAGE):
-        for number, note in page:
-            try:
-                checkpoint = next(parse_notes(note))
-                if (checkpoint.number, checkpoint.origin) != (number, origin_of(ledger_id)):
-                    raise InvalidNote(f"it is number {checkpoint.number} of {checkpoint.origin}")
-                if len(checkpoint.trees) != partitions:
-                    raise InvalidNote(f"it has {len(checkpoint.trees)} partitions")
-                marks.add(checkpoint)
-            except ValueError as error:
-                return marks, [_untrusted(f"checkpoint {number} in the database is not one of this ledger: {error}")]
-    return marks, []
-
-
-def _untrusted(detail: str) -> Fault:
+def untrusted(detail: str) -> Fault:
+    """Return the fault of a checkpoint that there is no reason to believe."""
     return Fault(code="wrong_signature", partition=0, position=0, detail=detail)
 
 

@@ -16,7 +16,9 @@ from pathlib import Path
 from time import monotonic
 
 from events.instants import Instant
+from events.merkle import Frontier
 from service.checkpoints.directory import append_notes, last_of_directory, mend
+from service.checkpoints.hands import other_hand
 from service.checkpoints.keys import SigningKey
 from service.checkpoints.note import Checkpoint, Tree, origin_of, parse_notes
 from service.checkpoints.trees import PAGE_LINES, Growing, Trees
@@ -67,12 +69,20 @@ class Checkpointer:
         """The number of the last checkpoint in the directory."""
         self.latest: Checkpoint | None = None
         self.alarms: dict[int, str] = {}
+        self._other_hand: str | None = None
+        """That the last checkpoint is somebody else's, in words."""
+        self._damaged: set[int] = set()
+        """Partitions of which subtrees are stored that are not those of their lines."""
 
     async def begin(self) -> None:
         """Compare the log with the last checkpoints, and go on from there; raises Outage and InvalidNote."""
         heads = await self._feed.heads()
         note = await self._stored.latest()
         self.latest = None if note is None else next(parse_notes(note.note))
+        if self.latest is not None and self._other_hand is None:
+            self._other_hand = await other_hand(self.latest, self._stored, self._public)
+            if self._other_hand is not None:
+                _log.critical("%s", self._other_hand)
         if self._directory is not None:
             await asyncio.to_thread(_mend, self._directory)
         kept = last_of_directory(self._directory)
@@ -83,10 +93,14 @@ class Checkpointer:
         for partition, detail in self.alarms.items():
             _log.critical("history_rolled_back: partition %d takes no more commands: %s", partition, detail)
             self._hold_back(partition, f"history_rolled_back: {detail}")
-        if not self.alarms:
+        if self._signs:
             await self._recover()
             if kept is not None and kept.number == self._number + 1 and kept.is_signed_by(self._public):
                 await self._add(kept)  # a backup was made between an event and its checkpoint
+
+    @property
+    def _signs(self) -> bool:
+        return not self.alarms and self._other_hand is None
 
     @property
     def _number(self) -> int:
@@ -104,22 +118,32 @@ class Checkpointer:
                     f"it ends at {heads.get(partition, 0)}, and checkpoint {checkpoint.number} of {checkpoint.at} has "
                     f"{tree.size} events of it: an old backup was restored"
                 )
-            elif (await self._trees.frontier(partition, 0, tree.size)).root() != tree.root:
+            elif (await self._tree(partition, tree)).root() != tree.root:
                 found[partition] = (
                     f"its first {tree.size} lines are not those that checkpoint {checkpoint.number} of {checkpoint.at} "
                     "was made of: they were rewritten"
                 )
         return found
 
+    async def _tree(self, partition: int, wanted: Tree) -> Frontier:
+        """Return the tree of a partition: that of its lines, whatever is stored of it."""
+        if partition not in self._damaged:
+            found = await self._trees.frontier(partition, 0, wanted.size)
+            if found.root() == wanted.root:
+                return found
+        found = await self._trees.frontier(partition, 0, wanted.size, of_lines=True)
+        if found.root() == wanted.root and partition not in self._damaged:
+            self._damaged.add(partition)
+            _log.critical("ledger.subtrees of partition %d are not those of its lines", partition)
+        return found
+
     async def _recover(self) -> None:
-        sizes = [tree.size for tree in self.latest.trees] if self.latest is not None else [0] * self._partitions
-        self._growing = [
-            Growing(partition, await self._trees.frontier(partition, 0, size)) for partition, size in enumerate(sizes)
-        ]
+        trees = [Tree(0, Frontier().root())] * self._partitions if self.latest is None else self.latest.trees
+        self._growing = [Growing(partition, await self._tree(partition, tree)) for partition, tree in enumerate(trees)]
 
     def start(self) -> None:
         """Begin to make checkpoints, unless there is an alarm."""
-        if not self.alarms:
+        if self._signs:
             self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
@@ -129,9 +153,14 @@ class Checkpointer:
 
     def alarm(self) -> str | None:
         """Return what is wrong with the history, in words, or None."""
-        if not self.alarms:
-            return None
-        return "; ".join(f"history_rolled_back: partition {partition}: {why}" for partition, why in self.alarms.items())
+        told = [f"history_rolled_back: partition {partition}: {why}" for partition, why in self.alarms.items()]
+        if self._other_hand is not None:
+            told.append(self._other_hand)
+        told += [
+            f"ledger.subtrees of partition {partition} are not those of its lines: delete them, no proof holds till then"
+            for partition in sorted(self._damaged)
+        ]
+        return "; ".join(told) or None
 
     async def make(self) -> Checkpoint | None:
         """Make a checkpoint when something was written since the last one; raises Outage and OSError.
@@ -139,13 +168,15 @@ class Checkpointer:
         The directory gets it, and all that it did not get before.
         """
         made = await self._make()
-        if self._directory is not None and not self.alarms:
+        if self._directory is not None and self._signs:
             while self._kept < self._number and (notes := await self._stored.after(self._kept, KEPT_AT_ONCE)):
                 await asyncio.to_thread(append_notes, self._directory, [stored.note for stored in notes])
                 self._kept = notes[-1].number
         return made
 
     async def _make(self) -> Checkpoint | None:
+        if not self._signs:
+            return None
         heads = await self._feed.heads()
         if self.latest is None:
             if not any(heads.values()):

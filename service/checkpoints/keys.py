@@ -92,6 +92,11 @@ def _signature_of(line: str, key: PublicKey) -> bytes | None:
     return decoded[4:] if len(decoded) == 68 and decoded[:4] == key.id else None
 
 
+def name_of(line: str) -> str:
+    """Return the name of the key that a signature line says it is of."""
+    return line.removeprefix(f"{DASH} ").partition(" ")[0]
+
+
 class SigningKey:
     """A key that signs."""
 

@@ -55,10 +55,13 @@ class Trees:
     def __init__(self, stored: StoredCheckpoints) -> None:
         self._stored = stored
 
-    async def frontier(self, partition: int, begin: int, end: int) -> Frontier:
-        """Return the tree over the lines from index `begin` to `end`; raises LookupError when some are not there."""
+    async def frontier(self, partition: int, begin: int, end: int, *, of_lines: bool = False) -> Frontier:
+        """Return the tree over the lines from index `begin` to `end`; raises LookupError when some are not there.
+
+        With `of_lines` nothing is believed but the lines.
+        """
         tree = Frontier()
-        for level in LEVELS:
+        for level in () if of_lines else LEVELS:
             width = 1 << level
             first, last = (begin + tree.size) >> level, end >> level
             if (begin + tree.size) % width == 0 and first < last:

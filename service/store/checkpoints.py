@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from events.instants import Instant, moment
@@ -17,6 +18,15 @@ class StoredNote(NamedTuple):
 
     number: int
     note: str
+
+
+class KeptNote(NamedTuple):
+    """A checkpoint with the columns beside it, and the database's own time when it was read."""
+
+    number: int
+    note: str
+    made_at: datetime
+    now: datetime
 
 
 class Subtree(NamedTuple):
@@ -50,6 +60,11 @@ class StoredCheckpoints:
         async with self._log.connection() as connection:
             rows = await connection.fetch(_SQL["after"], number, limit)
         return [StoredNote(row["number"], row["note"]) for row in rows]
+
+    async def kept(self, number: int, limit: int) -> list[KeptNote]:
+        """Return the next checkpoints behind a number, as far as they were kept, with all that stands beside them."""
+        async with self._log.connection() as connection:
+            return [KeptNote(*row) for row in await connection.fetch(_SQL["kept"], number, limit)]
 
     async def add(self, stored: StoredNote, made_at: Instant, subtrees: Sequence[Subtree]) -> bool:
         """Add the next checkpoint with the subtrees that became whole; False when another process was faster."""

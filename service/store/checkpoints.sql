@@ -7,6 +7,10 @@ select note from ledger.checkpoints where number = $1
 -- name: after
 select number, note from ledger.checkpoints where number > $1 order by number limit $2
 
+-- name: kept
+select number, note, made_at, clock_timestamp() as now from ledger.checkpoints
+where number > $1 order by number limit $2
+
 -- name: add
 select ledger.add_checkpoint($1, $2, $3, $4, $5, $6, $7)
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
 from events.instants import Instant
 from events.merkle import leaf_hash, root_of
+from service.auditing.beside import stored_marks, wrong_beside
 from service.auditing.faults import Fault
 from service.auditing.parallel import verify_database
-from service.auditing.trusted import stored_marks, together
+from service.auditing.trusted import together
 from service.checkpoints.keys import SigningKey
 from service.checkpoints.note import Checkpoint, Tree, origin_of
 from service.store.checkpoints import StoredCheckpoints, StoredNote
@@ -27,9 +28,12 @@ class Signer:
     def __init__(self, log: Log, url: str, ledger_id: str, lines: dict[int, list[bytes]]) -> None:
         self.log, self.url, self.ledger_id, self.lines = log, url, ledger_id, lines
         self.number = 0
+        self.at = AT
         self.busiest = max(lines, key=lambda partition: len(lines[partition]))
 
-    async def sign(self, share: float = 1.0, *, origin: str = "", others: bytes = b"") -> None:
+    async def sign(
+        self, share: float = 1.0, *, origin: str = "", others: bytes = b"", keys: Sequence[SigningKey] = (KEY,)
+    ) -> None:
         """Keep a checkpoint of the first part of each partition; with `others` of the busiest one's lines as others."""
         trees: list[Tree] = []
         for partition, lines in self.lines.items():
@@ -37,15 +41,16 @@ class Signer:
             leaves = [leaf_hash(line + (others if partition == self.busiest else b"")) for line in first]
             trees.append(Tree(len(first), root_of(leaves)))
         self.number += 1
-        made = Checkpoint(origin or origin_of(self.ledger_id), self.number, AT, tuple(trees)).signed([KEY])
+        made = Checkpoint(origin or origin_of(self.ledger_id), self.number, self.at, tuple(trees)).signed(keys)
         await self.keep(made.note())
 
     async def keep(self, note: str) -> None:
-        assert await StoredCheckpoints(self.log).add(StoredNote(self.number, note), AT, [])
+        assert await StoredCheckpoints(self.log).add(StoredNote(self.number, note), self.at, [])
 
-    async def faults(self) -> list[Fault]:
-        """What a verification finds."""
-        marks, faults = await stored_marks(self.log)
+    async def faults(self, *keys: SigningKey) -> list[Fault]:
+        """What a verification finds that knows these keys."""
+        marks, faults = await stored_marks(self.log, [key.public for key in keys])
+        faults += await wrong_beside(self.log)
         found = await verify_database(
             self.log, self.url, partitions=PARTITIONS, lines=1, marks=together(marks, {}), progress=lambda _done: None
         )

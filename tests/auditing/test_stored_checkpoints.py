@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
 
+import asyncpg
 import pytest
 
+from events.instants import instant
 from service.auditing.marks import MarkList
 from service.auditing.verifier import Mark
-from tests.auditing.signing import Signer, signing
+from service.checkpoints.keys import SigningKey
+from service.store.checkpoints import StoredCheckpoints
+from tests.auditing.signing import KEY, Signer, signing
+
+MADE_AT = ("wrong_checkpoint", "checkpoint 1 was made at ")
+OF_PARTITION_16 = ("wrong_partition", "ledger.heads has rows of partition 16")
 
 
 @pytest.fixture
@@ -42,6 +50,61 @@ async def test_what_is_no_checkpoint_of_this_ledger_is_a_fault(signer: Signer, n
     (fault,) = await signer.faults()
     assert fault.code == "wrong_signature"
     assert fault.detail.startswith("checkpoint 2 in the database is not one of this ledger: ")
+
+
+async def test_the_last_one_is_signed_by_a_key_that_is_known(signer: Signer) -> None:
+    oldest, newer, newest = (SigningKey.create(name) for name in ("oldest", "newer", "newest"))
+    for share, keys in ((0.2, [oldest]), (0.4, [oldest, newer]), (0.6, [newer, newest]), (1.0, [newest])):
+        await signer.sign(share, keys=keys)
+    assert await signer.faults(newest) == await signer.faults(oldest, newest) == await signer.faults() == []
+    (fault,) = await signer.faults(oldest, newer)
+    assert fault.code == "wrong_signature"
+    assert fault.detail.startswith("checkpoint 4, the last one in the database, is signed by newest, and by no key")
+
+
+async def test_a_tail_that_is_rewritten_with_its_checkpoints_is_noticed_by_who_signed_them(signer: Signer) -> None:
+    await signer.sign(0.5)
+    for forgers in ([SigningKey.create(KEY.public.name)], []):
+        await signer.sign(keys=forgers)
+        (fault,) = await signer.faults(KEY)
+        assert (fault.code, fault.place) == ("wrong_signature", "the checkpoints")
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "told"),
+    [
+        ("delete from ledger.checkpoints where number = 2", "wrong_checkpoint", "checkpoint 2 is gone"),
+        ("delete from ledger.checkpoints where number < 3", "wrong_checkpoint", "checkpoint 1 to 2 is gone"),
+        ("update ledger.checkpoints set made_at = made_at - interval '2 days' where number = 1", *MADE_AT),
+        (
+            "update ledger.catalogs set source = replace(source, '\"Starter\"', '\"Stolen\"')",
+            "wrong_catalog",
+            "catalog ",
+        ),
+        ("update ledger.activations set hash = replace(hash, 'a', 'b')", "wrong_catalog", "catalog "),
+        ("insert into ledger.heads select 16, 0, hash, recorded_at from ledger.heads limit 1", *OF_PARTITION_16),
+    ],
+)
+async def test_what_is_changed_beside_the_log_is_noticed(signer: Signer, change: str, code: str, told: str) -> None:
+    signer.at = instant(datetime.now(UTC))
+    for share in (0.2, 0.5, 0.7, 1.0):
+        await signer.sign(share)
+    assert await signer.faults(KEY) == []
+    connection = await asyncpg.connect(signer.url)
+    for table in ("checkpoints", "catalogs", "activations"):
+        await connection.execute(f"alter table ledger.{table} disable trigger all")
+    await connection.execute(change)
+    await connection.close()
+    (fault,) = await signer.faults(KEY)
+    assert fault.code == code
+    assert fault.detail.startswith(told)
+
+
+async def test_what_is_thinned_out_is_not_missed(signer: Signer) -> None:
+    for share in (0.2, 0.5, 1.0):
+        await signer.sign(share)
+    assert await StoredCheckpoints(signer.log).thin(10) == 2
+    assert await signer.faults(KEY) == []
 
 
 def test_marks_are_those_that_were_added_without_what_is_said_twice() -> None:
