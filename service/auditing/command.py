@@ -18,6 +18,7 @@ from projections.explain import explain
 from service.auditing import showing
 from service.auditing.beside import stored_marks, wrong_beside
 from service.auditing.commanding import (
+    CouldNotRun,
     InstantType,
     account_option,
     could_not_run,
@@ -120,13 +121,14 @@ def verify(
             verified, not_ours = _verified_database(data, marks, trusted, projections=projections, as_json=as_json)
             untrusted += not_ours
         else:
-            verified = _verified_file(file, partitions, marks, as_json=as_json)
-    found = report(verified, marks, untrusted)
-    seconds = monotonic() - started
-    if as_json:
-        print_json({**cast("dict[str, object]", msgspec.to_builtins(found)), "seconds": round(seconds, 3)})
-    else:
-        _print_report(found, seconds)
+            # A checkpoint knows how many partitions there are.
+            verified = _verified_file(file, partitions or len(marks) or None, marks, as_json=as_json)
+        found = report(verified, marks, untrusted)
+        seconds = monotonic() - started
+        if as_json:
+            print_json({**cast("dict[str, object]", msgspec.to_builtins(found)), "seconds": round(seconds, 3)})
+        else:
+            _print_report(found, seconds)
     if not found.sound:
         sys.exit(NOT_SOUND)
 
@@ -223,8 +225,8 @@ def export(file: Path | None, form: Format, partition: int | None, data: Path | 
     finished: list[None] = []
     with could_not_run():
         run(work)
-    if not finished:
-        raise click.Abort
+        if not finished:  # Ctrl-C
+            raise click.Abort
 
 
 @contextmanager
@@ -236,6 +238,9 @@ def _written(file: Path | None) -> Generator[Callable[[bytes], object]]:
             sys.stdout.buffer.flush()
         except BrokenPipeError:  # whoever reads has enough, as `head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise CouldNotRun(f"the output cannot be written: {error.strerror}") from None
         return
     part = file.with_name(f"{file.name}.part")
     try:
@@ -244,6 +249,8 @@ def _written(file: Path | None) -> Generator[Callable[[bytes], object]]:
             out.flush()
             os.fsync(out.fileno())
         part.replace(file)
+    except OSError as error:
+        raise CouldNotRun(f"{file} cannot be written: {error.strerror}") from None
     finally:
         part.unlink(missing_ok=True)
 

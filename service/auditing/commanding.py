@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,8 @@ from service.settings import Settings, load
 from service.store.log import Log
 
 COULD_NOT_RUN = 2
+
+_log = logging.getLogger(__name__)
 
 data_option = click.option(
     "--data", type=click.Path(file_okay=False, path_type=Path),
@@ -53,16 +56,24 @@ class CouldNotRun(click.ClickException):
 
 @contextmanager
 def could_not_run() -> Generator[None]:
-    """End with a sentence and exit code 2 when the work cannot be done."""
+    """End with a sentence and exit code 2 when the work cannot be done or is interrupted.
+
+    Whatever it is: exit code 1 is said of a history that was looked at and is not sound.
+    """
     try:
         with told():
             yield
     except CouldNotRun:
         raise
+    except (click.Abort, KeyboardInterrupt):
+        raise CouldNotRun("interrupted") from None
     except click.ClickException as error:
         raise CouldNotRun(error.message) from None
     except (Refusal, EventNotFound, Outage, OSError, InvalidKey, InvalidNote) as error:
         raise CouldNotRun(str(getattr(error, "detail", error))) from None
+    except Exception as error:  # noqa: BLE001 - whatever it is, nothing was found out
+        _log.exception("this should not happen")
+        raise CouldNotRun(f"{type(error).__name__}: {error}") from None
 
 
 @contextmanager
@@ -89,5 +100,5 @@ def with_log(work: Callable[[Log, int], Awaitable[None]], data: Path | None) -> 
     finished: list[None] = []
     with could_not_run():
         run(read)
-    if not finished:  # Ctrl-C
-        raise click.Abort
+        if not finished:  # Ctrl-C
+            raise click.Abort

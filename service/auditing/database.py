@@ -24,6 +24,8 @@ from service.store.auditing import LineRow, PartitionView
 if TYPE_CHECKING:
     from service.auditing.projected import ProjectionCheck
 
+UNREADABLE = (msgspec.MsgspecError, ValueError, TypeError, LookupError, RecursionError)
+"""What bytes raise that are no account and no item."""
 Advance = Callable[[int], None]
 """Told how many lines, or bytes of a file, were done since the last time."""
 
@@ -149,7 +151,7 @@ async def _verify_accounts(view: PartitionView, verifier: Verifier) -> None:
                 raise _wrong(verifier, row.account, 0, "it is stored, and the log does not have it")
             try:
                 stored = decode_account(row.state)
-            except msgspec.DecodeError as error:
+            except UNREADABLE as error:
                 raise _wrong(verifier, row.account, replayed.position, f"it cannot be read: {error}") from None
             if row.position != replayed.position or not is_same_account(stored, replayed):
                 told = f"it differs from the replay: {_difference(stored, replayed)}"
@@ -177,7 +179,7 @@ async def _verify_items(view: PartitionView, verifier: Verifier) -> None:
                 continue  # the same bytes say the same; objects whose keys have another order are compared below
             try:
                 stored = decode_item(state)
-            except msgspec.DecodeError as error:
+            except UNREADABLE as error:
                 raise _wrong_item(verifier, account, f"{kind} {item_id} cannot be read: {error}") from None
             replayed = shelf.item(place)
             if replayed is None:

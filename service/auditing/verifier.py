@@ -25,6 +25,7 @@ from events.recorded import GENESIS, Event, decode, encode
 from service.auditing.faults import Code, Fault, Faulty
 from service.auditing.identities import broken_identity, wrong_balance
 from service.auditing.memory import States
+from service.auditing.oddities import oddity
 
 
 class Verified(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,14 +89,15 @@ class Verifier:
             event = decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             self._settle_suspicion(None)
-            self.refuse("not_an_event", f"the line is no event: {error}")
+            self.refuse("not_an_event", oddity(line) or f"the line is no event: {error}")
         if self._suspicion is not None:
             self._settle_suspicion(event.prev_hash)
         position = self.position + 1
         if event.id != self._prefix + str(position) or event.position != position or event.partition != self.partition:
             self._refuse_place(event)
         if encode(event) != line:
-            self.refuse("not_canonical", "the line is not the canonical JSON of the event that it holds", event)
+            told = oddity(line) or "the line is not the canonical JSON of the event that it holds"
+            self.refuse("not_canonical", told, event)
         recorded_at = event.recorded_at
         if recorded_at < self.recorded_at or event.effective_at > recorded_at:
             self._refuse_times(event)

@@ -69,21 +69,49 @@ def last_of_directory(directory: Path | None) -> Checkpoint | None:
 
 
 def last_of_each(directory: Path) -> tuple[Checkpoint, ...]:
-    """Return the last whole checkpoint of each file of a directory, the oldest first; raises OSError."""
-    found = [_last_of(path) for path in _newest_first(directory)]
+    """Return the last checkpoint of each file of a directory, the oldest first; raises InvalidNote and OSError.
+
+    In the newest file a note may be being written, or be cut off. Anywhere else what does not end with a whole note was
+    changed.
+    """
+    paths = list(_newest_first(directory))
+    for number, path in enumerate(paths):
+        _require_whole(path, is_newest=number == 0)
+    found = [_last_of(path) for path in paths]
     return tuple(checkpoint for checkpoint in reversed(found) if checkpoint is not None)
 
 
+def _require_whole(path: Path, *, is_newest: bool) -> None:
+    blocks = _blocks(path)
+    end = _end_of_last(blocks)
+    behind = blocks[end:]
+    is_cut_off = behind[-1:] == [CUT_OFF] or (is_newest and len(behind) <= 1)
+    ends_in_line = not is_newest and not _tail(path).endswith("\n")
+    if ends_in_line or ((behind or not end) and not is_cut_off):
+        raise InvalidNote(f"{path} was changed: it does not end with a checkpoint that agrees with itself")
+
+
 def _last_of(path: Path) -> Checkpoint | None:
-    blocks = [block for block in _tail(path).split("\n\n") if block.strip()]
+    blocks = _blocks(path)
+    end = _end_of_last(blocks)
+    return next(parse_notes("\n\n".join(blocks[end - 2 : end]))) if end else None
+
+
+def _blocks(path: Path) -> list[str]:
+    return [block.strip("\n") for block in _tail(path).split("\n\n") if block.strip()]
+
+
+def _end_of_last(blocks: Sequence[str]) -> int:
+    """Return behind which block the last whole note ends, 0 when there is none."""
     for end in range(len(blocks), 1, -1):
-        if end < len(blocks) and blocks[end].strip() == CUT_OFF:
+        if end < len(blocks) and blocks[end] == CUT_OFF:
             continue
         try:
-            return next(parse_notes("\n\n".join(blocks[end - 2 : end])))
+            next(parse_notes("\n\n".join(blocks[end - 2 : end])))
         except InvalidNote:
             continue  # cut off by a crash, or the signatures of the one before
-    return None
+        return end
+    return 0
 
 
 def _tail(path: Path) -> str:

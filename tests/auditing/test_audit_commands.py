@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import json
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import click
+import orjson
 import pytest
 
+from events.instants import Instant
+from service.auditing.commanding import COULD_NOT_RUN, CouldNotRun, could_not_run
+from service.auditing.exported import verify_export
+from service.checkpoints.keys import SigningKey
+from service.checkpoints.note import Checkpoint, Tree, origin_of
 from tests.program import credit_ledger
+from tests.servers import PARTITIONS
 
 LATE = "2999-01-01T00:00:00Z"
 
@@ -122,3 +132,52 @@ def test_an_export_for_spreadsheets_has_a_row_for_each_event(
         rows = list(csv.DictReader(file))
     assert [row["id"] for row in rows] == [json.loads(line)["id"] for line in exported_lines]
     assert [row["hash"] for row in rows] == [sha256(line).hexdigest() for line in exported_lines]
+
+
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), click.Abort(), RuntimeError("a slip"), OSError(28, "disk full")]
+)
+def test_what_breaks_off_says_nothing_about_the_history(error: BaseException) -> None:
+    with pytest.raises(CouldNotRun) as ended, could_not_run():
+        raise error
+    assert ended.value.exit_code == COULD_NOT_RUN
+
+
+def test_an_output_that_is_full_is_no_database_that_is_away(tmp_path: Path, audited_url: str) -> None:
+    ran = audit(tmp_path, audited_url, "export", "not-there/log.ndjson")
+    assert ran.returncode == COULD_NOT_RUN
+    assert ran.stderr.startswith("Error: not-there/log.ndjson cannot be written")
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        (lambda log: log.replace(b"\n", b"\r\n"), "ends with a carriage return"),
+        (lambda log: b"\xef\xbb\xbf" + log, "begins with a byte order mark"),
+        (lambda log: b"\n" + log, "is empty"),
+        (gzip.compress, "is compressed"),
+    ],
+)
+def test_what_a_tool_did_to_an_export_is_said(
+    tmp_path: Path, export: Path, written: Callable[[bytes], bytes], told: str
+) -> None:
+    export.write_bytes(written(export.read_bytes()))
+    (first, *_) = verify_export(export, advance=lambda _done: None)
+    assert first.fault is not None
+    assert first.fault.position == 1
+    assert told in first.fault.detail
+
+
+def test_a_checkpoint_says_how_many_partitions_an_export_may_have(tmp_path: Path, export: Path) -> None:
+    line = export.read_bytes().splitlines()[0]
+    event = json.loads(line)
+    elsewhere = {**event, "id": "40-1", "partition": 40, "position": 1}
+    home = b"".join(orjson.dumps(each, option=orjson.OPT_SORT_KEYS) + b"\n" for each in (elsewhere,))
+    export.write_bytes(export.read_bytes() + home)
+    signed = Checkpoint(origin_of("x"), 1, Instant("2026-11-01T09:30:00.000000Z"), (Tree(0, bytes(32)),) * PARTITIONS)
+    kept = tmp_path / "kept.checkpoints"
+    kept.write_text(signed.signed([SigningKey.create("tests")]).note())
+    ran = credit_ledger(tmp_path, "audit", "verify", "--from-file", export.name, "--checkpoint", kept.name)
+    assert ran.returncode == 1
+    assert "event 40-1" in ran.stdout
+    assert "wrong_partition" in ran.stdout

@@ -58,3 +58,22 @@ def test_a_copy_that_ends_in_the_middle_of_a_note_has_those_before(tmp_path: Pat
     for text in ("", body, "cut off\n", f"{body}\n\ncut off\n"):
         with pytest.raises(InvalidNote):
             list(parse_notes(text))
+
+
+def test_a_day_that_was_changed_is_not_passed_over(tmp_path: Path) -> None:
+    append_notes(tmp_path, [checkpoint(1).note(), checkpoint(2).note(), checkpoint(3, day=2).note()])
+    old, new = sorted(tmp_path.iterdir())
+    texts = {file: file.read_text() for file in (old, new)}
+    for file, changed in (
+        (old, ""),
+        (old, texts[old].replace("partition 1 3", "partition 1 4")),
+        (old, texts[old][:-100]),
+        (new, texts[new].replace("partition 1 4", "partition 1 3")),
+    ):
+        assert changed != texts[file]
+        file.write_text(changed)
+        with pytest.raises(InvalidNote, match="was changed"):
+            read_checkpoints(tmp_path)
+        file.write_text(texts[file])
+    new.write_text(checkpoint(3, day=2).text()[:50])
+    assert read_checkpoints(tmp_path) == (checkpoint(2),), "the newest one is being written"
