@@ -61,9 +61,16 @@ class ProjectionCheck:
     async def verify(self) -> None:
         """Compare; raises Faulty."""
         await self._fold(self._waiting, None)
+        end = self._waiting[-1].position if self._waiting else 0
         for fold in self._folds:
+            if self._reached[fold.name].position > end:
+                raise Faulty(self._beyond(fold.name, end))
             if fold.digest() != await self._view.digest(fold.name, self._reached[fold.name].generation):
                 raise Faulty(await self._parting(type(fold)(), self._reached[fold.name]))
+
+    def _beyond(self, name: str, end: int) -> Fault:
+        told = f"{name} says that it has come to {self._reached[name].position}; the log ends at {end}"
+        return Fault(code="wrong_projection", partition=self._partition, position=end, detail=told)
 
     async def _parting(self, fold: Folded, reached: Reached) -> Fault:
         """Return the first event where the stored rows part from the replay."""

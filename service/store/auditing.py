@@ -62,8 +62,8 @@ class PartitionView:
         return ProjectedView(self._connection, self._partition)
 
     async def is_projected(self) -> bool:
-        """Say whether any event is in a projection."""
-        return bool(await self._connection.fetchval(_SQL["is_projected"], self._partition))
+        """Say whether the ledger has projections."""
+        return bool(await self._connection.fetchval(_SQL["is_projected"]))
 
     async def account_lines(self, account: str) -> AsyncIterator[bytes]:
         """Yield the lines of one account."""

@@ -7,8 +7,8 @@ select position, account, type, kind, recorded_at, key, line, hash from ledger.e
 where partition = $1 and position > $2 order by position limit $3
 
 -- name: is_projected
--- Whether any projection has come to know an event of a partition.
-select exists (select from projections.checkpoints where partition = $1 and position > 0)
+-- Whether any projection is read.
+select exists (select from projections.current)
 
 -- name: accounts
 -- The next snapshots of a partition.

@@ -1,10 +1,10 @@
 -- name: reached
--- The projections of some versions that are read, and how far they are in a partition.
-select c.name, c.generation, k.position
+-- The projections of some versions that are read, and how far they are in a partition; where nothing says so, nowhere.
+select c.name, c.generation, coalesce(k.position, 0) as position
 from projections.current c
 join projections.generations g on g.name = c.name and g.generation = c.generation
 join unnest($2::text[], $3::integer[]) as ours (name, version) on ours.name = g.name and ours.version = g.version
-join projections.checkpoints k on k.partition = $1 and k.name = c.name and k.generation = c.generation
+left join projections.checkpoints k on k.partition = $1 and k.name = c.name and k.generation = c.generation
 order by c.name
 
 -- name: lines_until

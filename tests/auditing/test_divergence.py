@@ -188,3 +188,22 @@ async def test_a_hold_that_was_opened_again_parts_at_the_step_that_ended_it(admi
     fault = await verified(admin, partition)
     assert fault is not None
     assert (fault.code, fault.event, fault.account) == ("wrong_item", settled.id, settled.account)
+
+
+@pytest.mark.parametrize("gone", ["and name = 'usage'", ""])
+async def test_a_projection_that_does_not_say_how_far_it_is_has_nothing(admin: Connection, gone: str) -> None:
+    partition, _ = await home(admin)
+    await admin.execute(f"delete from projections.checkpoints where partition = $1 {gone}", partition)
+    fault = await verified(admin, partition)
+    assert fault is not None
+    assert (fault.code, fault.position) == ("wrong_projection", 0)
+
+
+async def test_no_projection_is_further_than_the_log(admin: Connection) -> None:
+    partition, events = await home(admin)
+    change = "update projections.checkpoints set position = position + 1 where partition = $1 and name = 'accounts'"
+    await admin.execute(change, partition)
+    fault = await verified(admin, partition)
+    assert fault is not None
+    assert (fault.code, fault.position) == ("wrong_projection", len(events))
+    assert "the log ends at" in fault.detail
