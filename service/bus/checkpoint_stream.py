@@ -11,10 +11,20 @@ from typing import NamedTuple
 
 from nats.aio.client import Client
 
-from service.bus.jetstream import NO_MESSAGE, WRONG_SEQUENCE, ApiError, StreamAway, api, publish
+from service.bus.jetstream import (
+    EXPECTED_SEQUENCE,
+    NO_MESSAGE,
+    WRONG_SEQUENCE,
+    ApiError,
+    StreamAway,
+    api,
+    publish,
+    take_out,
+)
 from service.bus.streams import StreamUnusable, checkpoints_spec, ensure
 
 CONTENT_TYPE = "text/plain; charset=utf-8"
+NUMBER = "Checkpoint-Number"
 
 
 class CheckpointsMoved(Exception):
@@ -64,8 +74,8 @@ class CheckpointStream:
         """
         headers = {
             "Content-Type": CONTENT_TYPE,
-            "Checkpoint-Number": str(number),
-            "Nats-Expected-Last-Sequence": str(last_sequence),
+            NUMBER: str(number),
+            EXPECTED_SEQUENCE: str(last_sequence),
         }
         try:
             return await publish(self._connected(), self._spec.subjects[0], note.encode(), headers)
@@ -78,6 +88,8 @@ class CheckpointStream:
         body = {"last_by_subj": self._spec.subjects[0]}
         try:
             told = await api(self._connected(), "STREAM.MSG.GET", self.name, body=body)
+            if await take_out(self._connected(), self.name, told["message"], NUMBER):
+                return await self._last()
             return base64.b64decode(told["message"]["data"]).decode()
         except ApiError as error:
             if error.number == NO_MESSAGE:

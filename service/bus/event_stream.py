@@ -19,7 +19,16 @@ from nats.aio.msg import Msg
 from nats.errors import Error
 
 from service.bus.connection import LastingClient, head_of
-from service.bus.jetstream import NO_MESSAGE, WRONG_MESSAGE_ID, WRONG_SEQUENCE, ApiError, StreamAway, api
+from service.bus.jetstream import (
+    EXPECTED_SEQUENCE,
+    NO_MESSAGE,
+    WRONG_MESSAGE_ID,
+    WRONG_SEQUENCE,
+    ApiError,
+    StreamAway,
+    api,
+    take_out,
+)
 from service.bus.streams import Spec, StreamUnusable, ensure, events_spec
 from service.cloud_events import CONTENT_TYPE, Message
 
@@ -146,7 +155,7 @@ class EventStream:
                 headers = {
                     "Content-Type": CONTENT_TYPE,
                     "Nats-Msg-Id": message.id,
-                    "Nats-Expected-Last-Sequence": str(last_sequence + number),
+                    EXPECTED_SEQUENCE: str(last_sequence + number),
                 }
                 if before is not None:
                     headers["Nats-Expected-Last-Msg-Id"] = before
@@ -175,8 +184,9 @@ class EventStream:
 
     async def _last(self, partition: int) -> LastEvent | None:
         subject = f"{self._prefix}.events.{partition}.>"
+        client = self._connected()
         try:
-            told = await api(self._connected(), "STREAM.MSG.GET", self.name, body={"last_by_subj": subject})
+            told = await api(client, "STREAM.MSG.GET", self.name, body={"last_by_subj": subject})
         except ApiError as error:
             if error.number == NO_MESSAGE:
                 return None
@@ -185,6 +195,8 @@ class EventStream:
             event = orjson.loads(base64.b64decode(told["message"]["data"]))
             return LastEvent(int(event["data"]["position"]), str(event["data"]["hash"]), str(event["source"]))
         except (KeyError, TypeError, ValueError):
+            if await take_out(client, self.name, told["message"], EXPECTED_SEQUENCE):
+                return await self._last(partition)
             raise StreamUnusable(f"the last message at {subject} in {self.name} is no event of a ledger") from None
 
     def _connected(self) -> LastingClient:

@@ -7,6 +7,8 @@ error with a number that says what is wrong.
 
 from __future__ import annotations
 
+import base64
+import logging
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -15,6 +17,8 @@ from nats.aio.client import Client
 from nats.errors import Error
 
 API_SECONDS_MAX = 5.0
+EXPECTED_SEQUENCE = "Nats-Expected-Last-Sequence"
+"""The header that lets nobody but the publisher write: all that it writes has it."""
 
 NO_MESSAGE = 10037
 NO_CONSUMER = 10014
@@ -23,6 +27,8 @@ NO_ACCOUNT_STORAGE = 10028
 NO_STREAM = 10059
 WRONG_MESSAGE_ID = 10070
 WRONG_SEQUENCE = 10071
+
+_log = logging.getLogger(__name__)
 
 
 class StreamAway(Exception):
@@ -65,6 +71,18 @@ async def request(
 async def publish(client: Client, subject: str, data: bytes, headers: dict[str, str]) -> int:
     """Publish into a stream and return the message's sequence there; raises ApiError and StreamAway."""
     return int(_checked(await request(client, subject, data, headers))["seq"])
+
+
+async def take_out(client: Client, stream: str, message: Mapping[str, Any], header: str) -> bool:
+    """Delete a stored message that lacks a header that all of the ledger's have; returns whether it did.
+
+    JetStream sends its answers, and what consumers get, wherever a client says, whatever the client itself may write.
+    """
+    if f"\r\n{header}:".encode() in base64.b64decode(message.get("hdrs") or ""):
+        return False
+    await api(client, "STREAM.MSG.DELETE", stream, body={"seq": message["seq"], "no_erase": True})
+    _log.error("message %d of %s was not written by the ledger, and is taken out", message["seq"], stream)
+    return True
 
 
 def _checked(answer: bytes) -> dict[str, Any]:
