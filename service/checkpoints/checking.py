@@ -6,8 +6,9 @@ so a public key must have signed them; without one they are to be compared with 
 
 from __future__ import annotations
 
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import Any, cast
 
 import msgspec
@@ -48,7 +49,16 @@ def _inclusion(proof: Proof, keys: Sequence[PublicKey], kept: Sequence[Checkpoin
     line = str(proof["line"]).encode()
     event = decode(line)
     size, root = checkpoint.trees[event.partition]
-    steps = [b64decode(step, validate=True) for step in proof["proof"]]
+    steps = _steps(proof["proof"])
+    told = {
+        "hash": sha256(line).hexdigest(),
+        "partition": event.partition,
+        "leaf_index": event.position - 1,
+        "leaf_hash": b64encode(leaf_hash(line)).decode(),
+        "tree_size": size,
+        "root": b64encode(root).decode(),
+    }
+    _require(proof, told)
     if event.id != f"{event.partition}-{event.position}" or event.id != proof["event"]:
         raise NotProven(f"the line is of event {event.id}, not of {proof['event']}")
     if not verify_inclusion(event.position - 1, size, leaf_hash(line), steps, root):
@@ -60,9 +70,16 @@ def _consistency(proof: Proof, keys: Sequence[PublicKey], kept: Sequence[Checkpo
     first, second = _trusted(proof["first"], keys, kept), _parsed(proof["second"], keys, kept)
     if (first.origin, len(first.trees)) != (second.origin, len(second.trees)) or first.number > second.number:
         raise NotProven("the checkpoints are of two ledgers, or in the wrong order")
-    proofs = {int(each["partition"]): each["proof"] for each in proof["partitions"]}
-    for partition, (old, new) in enumerate(zip(first.trees, second.trees, strict=True)):
-        steps = [b64decode(step, validate=True) for step in proofs[partition]]
+    for partition, (old, new, each) in enumerate(zip(first.trees, second.trees, proof["partitions"], strict=True)):
+        told = {
+            "partition": partition,
+            "first_size": old.size,
+            "second_size": new.size,
+            "first_root": b64encode(old.root).decode(),
+            "second_root": b64encode(new.root).decode(),
+        }
+        _require(each, told)
+        steps = _steps(each["proof"])
         if old.size and not verify_consistency(old.size, new.size, old.root, new.root, steps):
             raise NotProven(
                 f"partition {partition} of checkpoint {second.number} does not begin with the {old.size} lines of "
@@ -72,6 +89,20 @@ def _consistency(proof: Proof, keys: Sequence[PublicKey], kept: Sequence[Checkpo
         f"checkpoint {second.number} of {second.origin}, with {second.events} events, begins with the {first.events} of "
         f"checkpoint {first.number}: nothing was changed in between"
     )
+
+
+def _require(proof: Proof, told: Mapping[str, object]) -> None:
+    """Raise NotProven when a proof says of itself what does not follow from its line and its checkpoints."""
+    for name, value in told.items():
+        if proof[name] != value or type(proof[name]) is not type(value):
+            raise NotProven(f"its {name} is {proof[name]!r}, and should be {value!r}")
+
+
+def _steps(encoded: Sequence[str]) -> list[bytes]:
+    steps = [b64decode(step, validate=True) for step in encoded]
+    if [b64encode(step).decode() for step in steps] != list(encoded):
+        raise ValueError("a step is not written as base64 is")
+    return steps
 
 
 def _trusted(note: object, keys: Sequence[PublicKey], kept: Sequence[Checkpoint]) -> Checkpoint:

@@ -89,7 +89,8 @@ def _signature_of(line: str, key: PublicKey) -> bytes | None:
         decoded = b64decode(parts[2], validate=True)
     except ValueError:
         return None
-    return decoded[4:] if len(decoded) == 68 and decoded[:4] == key.id else None
+    is_this = len(decoded) == 68 and decoded[:4] == key.id and b64encode(decoded).decode() == parts[2]
+    return decoded[4:] if is_this else None
 
 
 def name_of(line: str) -> str:

@@ -123,3 +123,19 @@ async def test_nothing_else_is_proven(grown: Grown) -> None:
     for kept in ([], [rewritten]):
         with pytest.raises(NotProven, match="kept"):
             check_proof(proof, [], kept)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_whatever_is_changed_in_a_proof_is_noticed(grown: Grown) -> None:
+    """Each value of a proof follows from its line and its checkpoints, also what is said for convenience only."""
+    number, event = grown.first["number"], grown.events[5]
+    for path in (f"/v1/proofs/consistency?from={number}", f"/v1/proofs/inclusion?event={event}"):
+        text = json.dumps(await get(grown.session, path))
+        for place in range(0, len(text), 5):
+            changed = text[:place] + chr(ord(text[place]) ^ 1) + text[place + 1 :]
+            try:
+                proof = json.loads(changed)
+            except ValueError:
+                continue
+            with pytest.raises(NotProven):
+                check_proof(proof, KEYS)
