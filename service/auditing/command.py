@@ -152,6 +152,8 @@ def _verified_database(
             own, not_ours = await stored_marks(log, keys)
             if own and not keys:
                 click.echo("note: who signed the checkpoints in the database was not checked; name the --key", err=True)
+            if keys and lines and not own and not not_ours:
+                click.echo("note: the database has no checkpoint, so nobody vouches for what is in it", err=True)
             with progress_bar("verifying", lines, as_json=as_json) as progress:
                 verified = await verify_database(
                     log,
