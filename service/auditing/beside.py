@@ -91,7 +91,7 @@ async def wrong_beside(log: Log) -> list[Fault]:
         if (wrong := _wrong_catalog(row)) is not None
     ][:1]
     for table, partition in await rows_elsewhere(log, partitions):
-        detail = f"ledger.{table} has rows of partition {partition}; there are {partitions}, from 0"
+        detail = f"{table} has rows of partition {partition}; there are {partitions}, from 0"
         faults.append(Fault(code="wrong_partition", partition=partition, position=0, detail=detail))
     return faults
 

@@ -16,6 +16,7 @@ from service.store.checkpoints import StoredCheckpoints
 from tests.auditing.signing import KEY, Signer, signing
 
 MADE_AT = ("wrong_checkpoint", "checkpoint 1 was made at ")
+OF_NO_PARTITION = ("wrong_partition", "projections.holds_made has rows of partition -1")
 OF_PARTITION_16 = ("wrong_partition", "ledger.heads has rows of partition 16")
 
 
@@ -82,6 +83,7 @@ async def test_a_tail_that_is_rewritten_with_its_checkpoints_is_noticed_by_who_s
             "catalog ",
         ),
         ("update ledger.activations set hash = replace(hash, 'a', 'b')", "wrong_catalog", "catalog "),
+        ("insert into projections.holds_made values (-1, 1, '', 'credits', '', '', 1, 1)", *OF_NO_PARTITION),
         ("insert into ledger.heads select 16, 0, hash, recorded_at from ledger.heads limit 1", *OF_PARTITION_16),
     ],
 )
