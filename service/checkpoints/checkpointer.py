@@ -118,12 +118,18 @@ class Checkpointer:
                     f"it ends at {heads.get(partition, 0)}, and checkpoint {checkpoint.number} of {checkpoint.at} has "
                     f"{tree.size} events of it: an old backup was restored"
                 )
-            elif (await self._tree(partition, tree)).root() != tree.root:
+            elif not await self._is_of_lines(partition, tree):
                 found[partition] = (
                     f"its first {tree.size} lines are not those that checkpoint {checkpoint.number} of {checkpoint.at} "
                     "was made of: they were rewritten"
                 )
         return found
+
+    async def _is_of_lines(self, partition: int, wanted: Tree) -> bool:
+        try:
+            return (await self._tree(partition, wanted)).root() == wanted.root
+        except LookupError:  # lines are gone, and the head does not say so
+            return False
 
     async def _tree(self, partition: int, wanted: Tree) -> Frontier:
         """Return the tree of a partition: that of its lines, whatever is stored of it."""

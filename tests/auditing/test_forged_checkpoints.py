@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
 import asyncpg
 import pytest
@@ -24,9 +24,9 @@ async def signer(postgres_url: str, _template: None) -> AsyncGenerator[Signer]:
         yield signer
 
 
-async def begun(signer: Signer, *keys: SigningKey) -> Checkpointer:
-    """A checkpointer that has looked at what there is; no partition is held back."""
-    held: list[int] = []
+async def begun(signer: Signer, *keys: SigningKey, held: Sequence[int] = ()) -> Checkpointer:
+    """A checkpointer that has looked at what there is; no other partitions are held back than these."""
+    found: list[int] = []
     checkpointer = Checkpointer(
         ledger_id=signer.ledger_id,
         partitions=PARTITIONS,
@@ -34,10 +34,10 @@ async def begun(signer: Signer, *keys: SigningKey) -> Checkpointer:
         stored=StoredCheckpoints(signer.log),
         keys=keys,
         clock=lambda: AT,
-        hold_back=lambda partition, _reason: held.append(partition),
+        hold_back=lambda partition, _reason: found.append(partition),
     )
     await checkpointer.begin()
-    assert held == []
+    assert found == list(held)
     return checkpointer
 
 
@@ -80,3 +80,12 @@ async def test_a_wrong_subtree_is_no_wrong_history(signer: Signer, monkeypatch: 
     checkpointer = await begun(signer, KEY)
     assert f"partition {signer.busiest}" in str(checkpointer.alarm())
     assert "rewritten" not in str(checkpointer.alarm())
+
+
+async def test_a_partition_whose_lines_are_gone_does_not_keep_the_service_from_saying_so(signer: Signer) -> None:
+    connection = await asyncpg.connect(signer.url)
+    await connection.execute("alter table ledger.events disable trigger all")
+    await connection.execute("delete from ledger.events where partition = $1", signer.busiest)
+    await connection.close()
+    checkpointer = await begun(signer, KEY, held=[signer.busiest])
+    assert "history_rolled_back" in str(checkpointer.alarm())
