@@ -173,7 +173,7 @@ def _as_the_period_ends(draft: Draft, grants: list[Grant]) -> list[Grant]:
     clears = policies(draft).clear_bonus
     return [
         replace(grant, expires_at=min(grant.expires_at or turns_at, turns_at))
-        if grant.starts_at < turns_at and ends_with_period(replace(grant, state="active"), clear_bonus=clears)
+        if grant.starts_at < turns_at and ends_with_period(replace(grant, state="active"), turns_at, clear_bonus=clears)
         else grant
         for grant in grants
     ]

@@ -193,17 +193,22 @@ def _roll_over(
     )
 
 
-def ends_with_period(grant: Grant, *, clear_bonus: bool) -> bool:
-    """Say whether a grant that can be used ends when the next period begins, whatever its own end."""
-    kinds = {"plan", "rollover", "trial", "promo"} if clear_bonus else {"plan", "rollover"}
+def ends_with_period(grant: Grant, at: Instant, *, clear_bonus: bool) -> bool:
+    """Say whether a grant that can be used ends when the next period begins at an instant, whatever its own end.
+
+    What rolled over has the end that it was given: a reset or a reopening may begin another grid before it.
+    """
+    if grant.kind == "rollover":
+        return grant.state == "active" and grant.expires_at is not None and grant.expires_at <= at
+    kinds = {"plan", "trial", "promo"} if clear_bonus else {"plan"}
     return grant.state == "active" and grant.kind in kinds
 
 
 def _end_old(draft: Draft, before: list[Grant], *, clear_bonus: bool, at: Instant | None, system: bool) -> None:
-    """Let the old allowance and what rolled over before expire, and bonus when the plan clears it."""
+    """Let the old allowance and what had rolled over until now expire, and bonus when the plan clears it."""
     for old in before:
         grant = draft.state.account.grants.get(old.id)  # None: all of it rolled over
-        if grant is not None and ends_with_period(grant, clear_bonus=clear_bonus):
+        if grant is not None and ends_with_period(grant, at or draft.now, clear_bonus=clear_bonus):
             end(draft, grant, at=at, system=system)
 
 

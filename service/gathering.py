@@ -24,7 +24,9 @@ class Snapshots:
     def __init__(self, log: Log) -> None:
         self._log = log
         self._waiting: dict[tuple[int, str], list[asyncio.Future[bytes | None]]] = {}
-        self._running: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._at_work = 0
+        """How many tasks will still look for who waits; one that ended is in `_tasks` for another moment."""
 
     async def read(self, partition: int, account: str) -> Account | None:
         """Return an account's snapshot as of now, or None when there is no such account; raises Outage."""
@@ -32,14 +34,21 @@ class Snapshots:
             raise Overloaded(f"{WAITING_MAX} reads are waiting")
         turn: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault((partition, account), []).append(turn)
-        if len(self._running) < QUERIES_MAX:
+        if self._at_work < QUERIES_MAX:
+            self._at_work += 1
             task = asyncio.create_task(self._run())
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         state = await turn
         return None if state is None else decode_account(state)
 
     async def _run(self) -> None:
+        try:
+            await self._answer_all()
+        finally:
+            self._at_work -= 1
+
+    async def _answer_all(self) -> None:
         while self._waiting:
             keys = list(self._waiting)[:ACCOUNTS_PER_QUERY_MAX]
             readers = [self._waiting.pop(key) for key in keys]

@@ -47,6 +47,10 @@ PLANS = """
     rank = 1
     interval = "90s"
     allowance.credits = 3
+    [plans.week]
+    rank = 1
+    interval = "7d"
+    allowance.credits = 50
     [plans.year]
     rank = 1
     interval = "year"
@@ -170,6 +174,13 @@ class TestRollover:
     def test_it_follows_the_policies_of_the_old_plan(self) -> None:
         on("roll").when(change_plan("month", when="next_period")).at(END).balance(available=130)
         on("month").when(change_plan("roll", when="next_period")).at(END).balance(available=100)
+
+    def test_it_lasts_until_the_end_that_it_was_given_whatever_grid_follows(self) -> None:
+        story = touched(on("roll").at(END)).at("2026-12-02T00:00:00.000000Z")
+        story.when(change_plan("week", mode="reset", reference="p1")).then("changed", "revoked", "plan", available=80)
+        story.at("2026-12-09T00:00:00.000000Z").balance(available=80)
+        story.at("2026-12-30T00:00:00.000000Z").balance(available=80)
+        story.at("2027-01-01T09:30:00.000000Z").balance(available=50)
 
     def test_what_is_held_stays_with_the_hold(self) -> None:
         story = on("roll").when(reserve(amount=60, ttl_seconds=86_400)).at("2026-11-30T20:00:00.000000Z")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from events.errors import AccountNotFound, InvalidRequest
+from service.gathering import Snapshots
 from service.ledger import Ledger
 from service.outages import Unavailable
 from service.queries import BalanceQuery, OutcomeQuery, QuotaQuery
@@ -237,3 +238,35 @@ async def test_a_quota_and_a_balance_agree(ledger: Ledger) -> None:
     assert quota["credits_remaining"] == view["available"] == 650
     assert quota["credits_used"] == 250
     assert quota["credits_limit"] == 1000
+
+
+class Gated:
+    """A log whose queries all end in one and the same turn of the loop, which no database can be made to do."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+
+    async def snapshots(self, keys: list[tuple[int, str]]) -> dict[str, bytes]:
+        """Answer when the gate opens: there are no such accounts."""
+        await self.gate.wait()
+        return {}
+
+
+async def test_a_read_that_comes_in_the_moment_in_which_queries_end_is_answered() -> None:
+    log = Gated()
+    snapshots = Snapshots(log)  # type: ignore[arg-type]  # it asks for nothing but snapshots
+
+    async def behind_them() -> object:
+        await log.gate.wait()
+        return await snapshots.read(0, "late")
+
+    async with asyncio.TaskGroup() as readers:
+        for account in ("a", "b"):
+            readers.create_task(snapshots.read(0, account))
+            for _ in range(3):  # its query is under way
+                await asyncio.sleep(0)
+        late = readers.create_task(behind_them())
+        await asyncio.sleep(0)
+        log.gate.set()
+        async with asyncio.timeout(5):
+            assert await late is None
