@@ -55,7 +55,8 @@ class Attempt(Generic[Caller]):
         self._lines: list[Line] = []
         self._keys: list[bytes | None] = []
         self._accepted: list[tuple[Caller, State, int, int]] = []
-        self._shown: list[tuple[Caller, Outcome]] = []
+        self.shown: list[tuple[Caller, Outcome]] = []
+        """What writes nothing."""
         self._items: dict[tuple[str, Key], Item] = {}
         self._created: set[tuple[str, Key]] = set()
 
@@ -79,7 +80,7 @@ class Attempt(Generic[Caller]):
     @property
     def judges(self) -> bool:
         """Whether anything was said about an account: all but a free operation is only true on the present head."""
-        return bool(self._lines or self.refused) or any(not outcome.free for _, outcome in self._shown)
+        return bool(self._lines or self.refused) or any(not outcome.free for _, outcome in self.shown)
 
     def stand_alone(self) -> None:
         """Let go of the attempt that this one was decided on: it is in the log."""
@@ -101,12 +102,18 @@ class Attempt(Generic[Caller]):
         """Keep a refusal until it is known to hold."""
         self.refused.append((caller, refusal))
 
-    def show(self, caller: Caller, decision: Decision) -> None:
+    def show(self, caller: Caller, decision: Decision) -> Outcome:
         """Keep the outcome of a command that writes nothing: a dry run, a free operation, a payment counted before."""
+        outcome = self.told(decision)
+        self.shown.append((caller, outcome))
+        return outcome
+
+    @staticmethod
+    def told(decision: Decision) -> Outcome:
+        """Return the outcome of a command that writes nothing."""
         facts = tuple(decision.facts) if decision.writes else None
         account = decision.state.account.id
-        outcome = Outcome(account, (), decision.state, free=decision.free, facts=facts, counted=decision.counted)
-        self._shown.append((caller, outcome))
+        return Outcome(account, (), decision.state, free=decision.free, facts=facts, counted=decision.counted)
 
     def accept(self, caller: Caller, decision: Decision, request: Request, digest: bytes | None) -> None:
         """Put a decision's facts behind those before it."""
@@ -146,7 +153,7 @@ class Attempt(Generic[Caller]):
             self.states.get(account),
             len(self._lines),
             len(self._accepted),
-            len(self._shown),
+            len(self.shown),
             dict(self._items),
             set(self._created),
         )
@@ -159,7 +166,7 @@ class Attempt(Generic[Caller]):
         else:
             self.states[mark.account] = mark.state
         del self._lines[mark.lines :], self._keys[mark.lines :]
-        del self._accepted[mark.accepted :], self._shown[mark.shown :]
+        del self._accepted[mark.accepted :], self.shown[mark.shown :]
         self._items, self._created = mark.items, mark.created
 
     def _record(self, account: str, fact: Fact, actor: Actor, command: CommandRef, key: bytes | None) -> None:
@@ -217,4 +224,4 @@ class Attempt(Generic[Caller]):
         """Yield what each accepted command led to."""
         for caller, state, first, last in self._accepted:
             yield caller, Outcome(state.account.id, tuple(self._lines[first:last]), state)
-        yield from self._shown
+        yield from self.shown

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from time import monotonic
 from typing import cast
 
@@ -101,8 +102,10 @@ class Decider:
 
     def _accept(self, attempt: Attempt[Pending], pending: Pending, decision: Decision) -> None:
         request = pending.request
+        pending.keyless = None
         if request.dry_run or not decision.writes or not (decision.due or decision.facts):
-            attempt.show(pending, decision)
+            outcome = attempt.show(pending, decision)
+            pending.keyless = outcome if outcome.keyless else None
         else:
             attempt.accept(pending, decision, request, pending.digest)
 
@@ -122,11 +125,26 @@ class Decider:
         except Refusal as refusal:
             attempt.reset(before)
             number = group.members.index(member)
+            for other in group.members[number + 1 :]:
+                self._note_keyless(attempt, other, state, catalog, history)
             for other in group.members:
                 attempt.refuse(other, refusal if other is member else aborted(number))
         except BaseException:
             attempt.reset(before)
             raise
+
+    def _note_keyless(
+        self, attempt: Attempt[Pending], pending: Pending, state: State, catalog: Catalog, history: History
+    ) -> None:
+        """Note of a command behind a refused one if it leaves no key behind; raises Missing.
+
+        When the batch was accepted before, the refused one hears that, and this one with it.
+        """
+        pending.keyless = None
+        with suppress(Refusal):
+            decision = decide(state.apart(), pending.request.command, attempt.now, catalog, pending.new_id, history)
+            if not decision.writes:
+                pending.keyless = attempt.told(decision)
 
     async def _load(self, attempt: Attempt[Pending], missing: Needs) -> None:
         due = dict.fromkeys(missing.due, attempt.now)

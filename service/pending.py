@@ -22,6 +22,8 @@ class Pending:
     future: asyncio.Future[Outcome]
     answered: bool = False
     group: Group | None = None
+    keyless: Outcome | None = None
+    """The outcome when it was last judged, if it is one that writes nothing and so leaves no key behind."""
 
     def go_on_alone(self) -> None:
         """The caller went away; the command goes on, and whoever comes with the same key waits for it."""
@@ -36,8 +38,8 @@ class Group:
     members: list[Pending] = field(default_factory=list[Pending])
 
     def known(self, keys: frozenset[bytes]) -> bool:
-        """Say whether the log has the keys of all members: then the batch is a replay."""
-        return all(member.digest in keys for member in self.members)
+        """Say whether the log has the keys of all members that leave one: then the batch is a replay."""
+        return all(member.digest in keys or member.keyless is not None for member in self.members)
 
     def refusal(self, member: Pending, keys: frozenset[bytes]) -> BatchAborted | IdempotencyMismatch:
         """Return what a member hears when the log has the keys of some, which were never a batch of this kind."""

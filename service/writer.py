@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import TypeVar
@@ -56,6 +56,8 @@ class Step:
     attempt: Attempt[Pending]
     todo: list[Pending]
     batch: Batch
+    counted: list[bytes]
+    """The keys of payments that were counted before, and of the groups that they are in."""
     appending: asyncio.Future[Appended] | None = None
 
 
@@ -226,7 +228,7 @@ class Writer:
         todo = [pending for pending in todo if not pending.answered]
         await self._decider.decide(attempt, todo)
         absent = [pending.digest for pending, _ in attempt.refused if pending.digest is not None]
-        return Step(attempt, todo, attempt.batch(absent))
+        return Step(attempt, todo, attempt.batch(absent), list(_keys_of_counted(attempt)))
 
     async def _send(self, step: Step) -> None:
         """Start to append a step, and see its bytes leave before anything else keeps the loop busy."""
@@ -235,9 +237,18 @@ class Writer:
             await asyncio.sleep(0)
 
     def _append(self, step: Step) -> asyncio.Future[Appended]:
+        if step.counted:
+            return asyncio.ensure_future(self._append_unless_known(step))
         if step.batch.events:
             return asyncio.ensure_future(self._store.append(step.batch))
         return asyncio.ensure_future(self._check(step))
+
+    async def _append_unless_known(self, step: Step) -> Appended:
+        """Append a step with payments that were counted before: they write nothing, so no key of theirs would be seen."""
+        _, known = await self._patiently(lambda: self._store.known_keys(self._partition, step.counted))
+        if known:
+            return KnownKeys(known)
+        return await (self._store.append(step.batch) if step.batch.events else self._check(step))
 
     async def _outcome(self, step: Step) -> Appended:
         """Wait for what became of a step; an unknown outcome is settled by sending the same batch again."""
@@ -312,7 +323,9 @@ class Writer:
                 return False
             self.intake.fail(pending, group.refusal(pending, keys))
         elif pending.digest not in keys:
-            return False
+            if group is None or pending.keyless is None:
+                return False
+            self.intake.answer(pending, pending.keyless)
         else:
             await self._answer_first(pending)
         return True
@@ -358,3 +371,11 @@ class Writer:
             self._end_turn()
             await asyncio.sleep(pause)
             pause = min(pause * 2, 0.5)
+
+
+def _keys_of_counted(attempt: Attempt[Pending]) -> Iterator[bytes]:
+    for pending, outcome in attempt.shown:
+        if outcome.counted is not None:
+            for member in [pending] if pending.group is None else pending.group.members:
+                if member.digest is not None:
+                    yield member.digest

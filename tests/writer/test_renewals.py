@@ -1,10 +1,12 @@
 """Laws of renewals and payments in a running ledger: whoever comes first, the period turns once and is paid once."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from events.catalog import parse_catalog
+from events.errors import BatchAborted, IdempotencyMismatch
 from events.history import Activation, History
 from events.instants import plus
 from projections.outcome import answer
@@ -100,6 +102,52 @@ async def test_a_payment_in_a_batch_that_was_counted_before_answers_as_the_first
         assert isinstance(told[0], Outcome)
         assert (ids(told[0]), told[0].replayed) == (ids(first), True)
         assert isinstance(told[1], Outcome)
+    await audited(database_url)
+
+
+@pytest.mark.parametrize(
+    "commands",
+    [
+        [("renew", {"reference": "first"}), ("consume", {"amount": 1})],
+        [("grant", {"amount": 1, "grant_id": "g"}), ("renew", {"reference": "first"})],
+        [("renew", {"reference": "second"}), ("consume", {"amount": 1})],
+        [("consume", {"amount": 1}), ("consume", {"operation": "note"})],
+    ],
+    ids=["counted", "counted behind", "counts", "free"],
+)
+async def test_an_atomic_batch_with_what_leaves_no_key_is_answered_as_first_when_it_comes_again(
+    open_ledger: OpenLedger, database_url: str, commands: list[tuple[str, dict[str, Any]]]
+) -> None:
+    clock = Clock(days_ago=40)
+    ledger = await open_ledger(clock=clock, catalog=CATALOG)
+    await ledger.execute(ask("change_plan", "a", plan="paid", reference="first"))
+    clock.advance(3.5 * DAY)
+    batch = [ask(name, "a", key=f"{name}-{number}", **fields) for number, (name, fields) in enumerate(commands)]
+    first = await ledger.execute_together(batch)
+    for elsewhere in (ledger, await open_ledger(clock=clock, catalog=CATALOG)):
+        again = await elsewhere.execute_together(batch)
+        for one, other in zip(first, again, strict=True):
+            assert isinstance(one, Outcome)
+            assert isinstance(other, Outcome)
+            assert (ids(other), other.replayed or other.free) == (ids(one), True)
+    await audited(database_url)
+
+
+@pytest.mark.parametrize("alone", [True, False], ids=["alone", "in a batch"])
+async def test_the_key_of_a_payment_is_not_free_for_another_command_that_tells_of_it(
+    open_ledger: OpenLedger, database_url: str, *, alone: bool
+) -> None:
+    ledger = await open_ledger(catalog=CATALOG)
+    await ledger.execute(ask("change_plan", "a", key="k", plan="paid", reference="first"))
+    other = ask("renew", "a", key="k", reference="first")
+    for elsewhere in (ledger, await open_ledger(catalog=CATALOG)):
+        if alone:
+            with pytest.raises(IdempotencyMismatch):
+                await elsewhere.execute(other)
+        else:
+            told = await elsewhere.execute_together([other, ask("consume", "a", amount=1)])
+            assert [type(each) for each in told] == [IdempotencyMismatch, BatchAborted]
+    assert (await balance(Reads(ledger)))["available"] == 50
     await audited(database_url)
 
 
