@@ -8,11 +8,12 @@ bounded number in one request; a page may then be short and still have a `next_c
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
 from events.account import Key, State
 from events.errors import Refusal
-from events.facts import Consumed, Granted, Reserved
+from events.facts import Consumed, Fact, Granted, Reserved
 from events.recorded import Line, decode
 from projections.admin_audit import audit_entry
 from projections.history import ADMIN, KINDS, Filters, filters_of, of_kinds
@@ -52,9 +53,14 @@ class Lists:
         self._views = Views(log)
 
     async def page(
-        self, name: str, query: ItemsQuery | TransactionsQuery | AuditQuery, state: State, partition: int
+        self,
+        name: str,
+        query: ItemsQuery | TransactionsQuery | AuditQuery,
+        state: State,
+        partition: int,
+        due: Sequence[Fact] = (),
     ) -> View:
-        """Return a page of the list `name`; `state` is the account as it is now."""
+        """Return a page of the list `name`; `state` is the account as it is now, `due` what is in it and not written."""
         as_of = f"{partition}-{state.account.position}"
         if isinstance(query, TransactionsQuery | AuditQuery):
             require_forward(query.from_, query.to)
@@ -80,9 +86,34 @@ class Lists:
                 return await self._items(name, query, state, partition, lines)
 
             show = show_items
+            if isinstance(query, GrantsQuery) and due:
+                ahead = _made_by(due, query, state)
+                rows, cursor = await self._with_ahead(ahead, query, section, filters, show)
+                return {name: rows, "next_cursor": cursor, "as_of": as_of}
 
         rows, cursor = await self._walk(query, section, filters, show)
         return {_NAMES.get(name, name): rows, "next_cursor": cursor, "as_of": as_of}
+
+    async def _with_ahead(
+        self, ahead: Sequence[tuple[int, View]], query: GrantsQuery, section: Section, filters: Filters, show: Show
+    ) -> tuple[list[View], str | None]:
+        """Return a page of what was written and, as newest, of what will be, at the positions behind the account's last."""
+        beyond = position_of(query.cursor)
+        if query.order == "asc":
+            rows, cursor = await self._walk(query, section, filters, show)
+            left = [(position, view) for position, view in ahead if beyond is None or position > beyond]
+            if cursor is not None or not left:
+                return rows, cursor
+            taken = left[: query.limit - len(rows)]
+            last = taken[-1][0] if taken else left[0][0] - 1
+            return [*rows, *(view for _, view in taken)], str(last) if len(taken) < len(left) else None
+        left = [(position, view) for position, view in reversed(ahead) if beyond is None or position < beyond]
+        taken = left[: query.limit]
+        newest = [view for _, view in taken]
+        if len(taken) == query.limit:
+            return newest, str(taken[-1][0])
+        rows, cursor = await self._walk(replace(query, limit=query.limit - len(taken)), section, filters, show)
+        return [*newest, *rows], cursor
 
     async def _walk(
         self,
@@ -130,6 +161,17 @@ class Lists:
             wanted = state_asked is None or (view is not None and view.get("state") == state_asked)
             rows.append((position, view if wanted else None))
         return rows
+
+
+def _made_by(due: Sequence[Fact], query: GrantsQuery, state: State) -> list[tuple[int, View]]:
+    """Return the grants that due facts make, in their order, at the next positions of the account."""
+    made = [fact.data.grant_id for fact in due if isinstance(fact.data, Granted) and fact.kind in _SOURCES["grants"]]
+    views = [_grant(state, grant_id) for grant_id in made if grant_id is not None]
+    return [
+        (position, view)
+        for position, view in enumerate(views, state.account.position + 1)
+        if view is not None and query.state in {None, view["state"]}
+    ]
 
 
 def _shown(view: Callable[[Line], View]) -> Show:

@@ -33,7 +33,7 @@ from service.checkpoints.statements import SignedStatements, require_signing
 from service.explanations import Explanations
 from service.gathering import Snapshots
 from service.ledger import Ledger
-from service.lists import Lists
+from service.lists import ItemsQuery, Lists
 from service.outages import Unavailable
 from service.outcomes import Outcomes
 from service.queries import (
@@ -122,10 +122,7 @@ class Reads:
                 await self._reach(query.account, query.min_token)
                 return 200, await self._explanations.of(query)
             case ReservationsQuery() | ConsumptionsQuery() | GrantsQuery() | TransactionsQuery() | AuditQuery():
-                partition = self._ledger.partition(query.account)
-                await self._reach(query.account, query.min_token)
-                state = await self.state(query.account)
-                return 200, await self._lists.page(name, query, state, partition)
+                return 200, await self._list(name, query)
             case StatementQuery():
                 return 200, await self._statement(query)
             case UsageQuery():
@@ -185,6 +182,15 @@ class Reads:
         limits = capacity_limits(Draft(state, now, self._catalog, ""))
         token = f"{self._ledger.partition(state.account.id)}-{state.account.position}"
         return account_view(state.account, limits, as_of=now, token=token)
+
+    async def _list(self, name: str, query: ItemsQuery | TransactionsQuery | AuditQuery) -> View:
+        partition = self._ledger.partition(query.account)
+        await self._reach(query.account, query.min_token)
+        snapshot = await self._snapshots.read(partition, query.account)
+        if snapshot is None:
+            raise not_found(query.account)
+        state, due = await self._settled(snapshot, self._ledger.clock())
+        return await self._lists.page(name, query, state, partition, due)
 
     async def _statement(self, query: StatementQuery) -> View:
         await self._reach(query.account, query.min_token)

@@ -313,8 +313,8 @@ class Model:
         self.is_paid = paid
 
     def _end_old(self, old: Plan) -> None:
-        """End the allowance, what rolled over before, and bonus when the plan clears it."""
-        ending = ("plan", "rollover", "trial", "promo") if old.clears_bonus else ("plan", "rollover")
+        """End the allowance, and bonus when the plan clears it; what rolled over before has an end of its own."""
+        ending = ("plan", "trial", "promo") if old.clears_bonus else ("plan",)
         for pot in self.pots:
             if pot.state == "live" and pot.kind in ending and not self._is_drained(pot):
                 self._end(pot)

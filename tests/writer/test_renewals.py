@@ -1,7 +1,7 @@
 """Laws of renewals and payments in a running ledger: whoever comes first, the period turns once and is paid once."""
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -10,7 +10,7 @@ from events.errors import BatchAborted, IdempotencyMismatch
 from events.history import Activation, History
 from events.instants import plus
 from projections.outcome import answer
-from service.queries import AccountQuery, BalanceQuery, QuotaQuery
+from service.queries import AccountQuery, BalanceQuery, GrantsQuery, QuotaQuery
 from service.reads import Reads
 from service.requests import Outcome
 from service.sweeper import Sweeper
@@ -164,6 +164,40 @@ async def test_an_account_that_opens_again_begins_a_period(open_ledger: OpenLedg
     clock.advance(4 * DAY)
     assert (await balance(Reads(ledger)))["available"] == 50
     await audited(database_url)
+
+
+@pytest.mark.parametrize("order", ["desc", "asc"])
+@pytest.mark.parametrize("limit", [1, 2, 50])
+async def test_the_grants_of_an_account_that_nobody_renewed_are_those_that_its_balance_counts(
+    open_ledger: OpenLedger, order: str, limit: int
+) -> None:
+    clock = Clock(days_ago=40)
+    ledger = await open_ledger(clock=clock, catalog=CATALOG)
+    await ledger.execute(ask("change_plan", "a", plan="auto"))
+    await ledger.execute(ask("grant", "a", amount=7, grant_id="gift"))
+    clock.advance(13 * DAY)
+    reads = Reads(ledger)
+    assert (await balance(reads))["available"] == 57
+
+    async def listed(**fields: object) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        cursor: object = None
+        while cursor is not None or not found:
+            query = GrantsQuery(account="a", order=order, limit=limit, cursor=cursor, **fields)  # type: ignore[arg-type]  # fields of a query
+            _, view = await reads.answer("grants", query)
+            found += cast("list[dict[str, Any]]", view["grants"])
+            cursor = view["next_cursor"]
+        return found if order == "asc" else found[::-1]
+
+    due = await listed()
+    assert [(grant["kind"], grant["remaining"], grant["state"]) for grant in due] == [
+        ("plan", 0, "expired"),
+        ("promo", 7, "active"),
+        ("plan", 50, "active"),
+    ]
+    assert [grant["kind"] for grant in await listed(state="active")] == ["promo", "plan"]
+    await ledger.sweep("a")
+    assert await listed() == due
 
 
 async def test_scheduler_and_webhook_grant_once(open_ledger: OpenLedger, database_url: str) -> None:
