@@ -120,8 +120,9 @@ class Decider:
             for member in group.members:
                 decision = decide(state, member.request.command, attempt.now, catalog, member.new_id, history)
                 self._accept(attempt, member, decision)
-                state = decision.state
-                state.settle()
+                if decision.writes:  # else what is due is left to the next member, for it is not written with this one
+                    state = decision.state
+                    state.settle()
         except Refusal as refusal:
             attempt.reset(before)
             number = group.members.index(member)

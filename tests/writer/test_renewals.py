@@ -133,6 +133,21 @@ async def test_an_atomic_batch_with_what_leaves_no_key_is_answered_as_first_when
     await audited(database_url)
 
 
+@pytest.mark.parametrize("first", [("consume", {"operation": "note"}), ("renew", {"reference": "first"})])
+async def test_what_is_due_is_written_also_behind_a_command_of_the_batch_that_writes_nothing(
+    open_ledger: OpenLedger, database_url: str, first: tuple[str, dict[str, Any]]
+) -> None:
+    clock = Clock(days_ago=40)
+    ledger = await open_ledger(clock=clock, catalog=CATALOG)
+    await ledger.execute(ask("change_plan", "a", plan="auto", reference="first"))
+    clock.advance(5 * DAY)
+    told = await ledger.execute_together([ask(first[0], "a", **first[1]), ask("consume", "a", amount=1)])
+    assert all(isinstance(each, Outcome) for each in told)
+    assert (await balance(Reads(ledger)))["available"] == 49
+    kinds = [event.kind for event in (await audited(database_url)).events]
+    assert kinds == ["opened", "plan", "renewed", "expired", "plan", "direct"]
+
+
 @pytest.mark.parametrize("alone", [True, False], ids=["alone", "in a batch"])
 async def test_the_key_of_a_payment_is_not_free_for_another_command_that_tells_of_it(
     open_ledger: OpenLedger, database_url: str, *, alone: bool
