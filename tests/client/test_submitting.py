@@ -1,6 +1,7 @@
 """Durable commands: safe when `submit` returns, their outcomes told, refusals too."""
 
 import asyncio
+from functools import partial
 from urllib.parse import urlsplit
 
 import pytest
@@ -10,7 +11,7 @@ from credit_ledger_client.testing import LedgerDouble
 from tests.bus.calling import bus_of
 from tests.bus.streaming import delivering, new_prefix
 from tests.bus.test_submitting import is_taking, stored
-from tests.servers import EVENTUALLY_SECONDS_MAX
+from tests.servers import EVENTUALLY_SECONDS_MAX, eventually
 from tests.writer.proxy import Proxy
 
 
@@ -18,6 +19,14 @@ from tests.writer.proxy import Proxy
 def ledger(request: pytest.FixtureRequest) -> Ledger:
     """A ledger that takes durable commands."""
     return request.getfixturevalue(request.param)
+
+
+async def is_settled(ledger: Ledger, account: str, key: str) -> bool:
+    """Say whether nobody works on a command any more; its outcome is told a moment before it has left its stream."""
+    try:
+        return await ledger.outcome(account, key) is not None
+    except CommandNotFound:
+        return True
 
 
 async def test_the_outcome_of_a_durable_command_can_be_waited_for(ledger: Ledger, account: str) -> None:
@@ -36,6 +45,7 @@ async def test_a_refusal_is_an_outcome_too(ledger: Ledger, account: str) -> None
     with pytest.raises(InsufficientCredits) as caught:
         await submitted.result()
     assert caught.value.max_affordable == 37
+    await eventually(partial(is_settled, ledger, account, submitted.key), "the command has left its stream")
     with pytest.raises(CommandNotFound) as unknown:
         await ledger.outcome(account, submitted.key, submitted_seconds_ago=60)
     assert isinstance(unknown.value.refusal, InsufficientCredits), "whoever was away when it was told can ask"
