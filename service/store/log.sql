@@ -24,13 +24,18 @@ select hash from ledger.events where partition = $1 and position = $2
 
 -- name: load
 -- All that a batch needs and the cache has not: whole accounts, single items, and of some accounts the open holds that
--- end until an instant, with the instant at which the next one does.
+-- end until an instant, with the instant at which the next one does. The limit keeps a plan that was made while there were
+-- no items, and lives until somebody analyzes them, from reading all items of the partition each time.
 select 'account' as what, a.account, null as kind, null as id, a.state, null::timestamptz as due_at
 from ledger.accounts a where a.partition = $1 and a.account = any ($2)
 union all
-select 'item', i.account, i.kind, i.id, i.state, null
+select 'item', k.account, k.kind, k.id, i.state, null
 from unnest($3::text[], $4::text[], $5::text[]) as k (account, kind, id)
-join ledger.items i on i.partition = $1 and i.account = k.account and i.kind = k.kind and i.id = k.id
+cross join lateral (
+    select i.state from ledger.items i
+    where i.partition = $1 and i.account = k.account and i.kind = k.kind and i.id = k.id
+    limit 1
+) i
 union all
 select 'item', i.account, i.kind, i.id, i.state, null
 from ledger.items i where i.partition = $1 and i.account = any ($6) and i.due_at <= $7
