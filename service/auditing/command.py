@@ -147,7 +147,8 @@ def _verified_database(
     async def work() -> None:
         async with log_at_hand(load(Settings), data) as (log, settings):
             _, partitions = await log.identity()
-            lines = sum((await Feed(log, partitions).heads()).values())
+            sizes = await Feed(log, partitions).heads()
+            lines = sum(sizes.values())
             keys = trusted or _keys_at_hand(settings)
             own, not_ours = await stored_marks(log, keys)
             if own and not keys:
@@ -159,7 +160,7 @@ def _verified_database(
                     log,
                     database_url(settings),
                     partitions=partitions,
-                    lines=lines,
+                    sizes=sizes,
                     marks=together(own, marks),
                     projections=projections,
                     progress=progress,

@@ -9,7 +9,7 @@ import asyncio
 import gc
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from ctypes import c_longlong
 from multiprocessing.sharedctypes import Synchronized
@@ -53,13 +53,16 @@ async def verify_database(
     database_url: str,
     *,
     partitions: int,
-    lines: int,
+    sizes: Mapping[int, int],
     marks: Marks,
     projections: bool = True,
     progress: Progress,
 ) -> list[Verified]:
-    """Return what the partitions of the database came to; `progress` is told lines. Raises Unavailable."""
-    if lines <= SMALL_LOG_LINES or cores() == 1:
+    """Return what the partitions of the database came to; `progress` is told lines. Raises Unavailable.
+
+    By `sizes`, how many lines each has, the largest partitions are begun first, so that none is left alone at the end.
+    """
+    if sum(sizes.values()) <= SMALL_LOG_LINES or cores() == 1:
         return await _verify_all(log, range(partitions), partitions, marks, _summing(progress), projections=projections)
 
     def own(partition: int) -> Marks:
@@ -68,7 +71,7 @@ async def verify_database(
     with _pool(min(cores(), partitions)) as (pool, counter):
         jobs = [
             pool.submit(_database_job, database_url, partition, partitions, own(partition), projections=projections)
-            for partition in range(partitions)
+            for partition in sorted(range(partitions), key=lambda partition: -sizes.get(partition, 0))
         ]
         return await asyncio.to_thread(_gathered, jobs, counter, progress)
 

@@ -52,7 +52,7 @@ class Signer:
         marks, faults = await stored_marks(self.log, [key.public for key in keys])
         faults += await wrong_beside(self.log)
         found = await verify_database(
-            self.log, self.url, partitions=PARTITIONS, lines=1, marks=together(marks, {}), progress=lambda _done: None
+            self.log, self.url, partitions=PARTITIONS, sizes={}, marks=together(marks, {}), progress=lambda _done: None
         )
         return faults + [each.fault for each in found if each.fault is not None]
 

@@ -27,8 +27,10 @@ async def test_all_cores_come_to_what_one_comes_to(
     found = verify_file(export, partitions=PARTITIONS, marks={}, progress=done.append)
     assert sorted(found, key=lambda each: each.partition) == alone(export)
     assert done[-1] > 0
-    many = SMALL_LOG_LINES + 1
-    stored = await verify_database(log, audited_url, partitions=PARTITIONS, lines=many, marks={}, progress=done.append)
+    many = {3: SMALL_LOG_LINES + 1}
+    stored = await verify_database(log, audited_url, partitions=PARTITIONS, sizes=many, marks={}, progress=done.append)
+    assert stored[0].partition == 3, "the largest is begun first"
+    stored.sort(key=lambda each: each.partition)
     assert [each for each in stored if each.events] == alone(export)
     assert done[-1] == sum(each.events for each in stored)
 
