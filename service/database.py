@@ -23,6 +23,8 @@ from service.store.migrate import MigrationError, migrate
 DATA = Path(".ledger")
 SIGNING_KEY = "signing.key"
 """The key of `up`, in its directory."""
+CHECKPOINTS = "checkpoints"
+"""Where `up` adds its checkpoints, in its directory."""
 CONNECTIONS = 4
 
 # What PostgreSQL says when it can be reached and cannot be used, by SQLSTATE, and what to do about it.
@@ -45,15 +47,19 @@ async def log_at_hand(
     """Lend the log, with the settings that name its database.
 
     `data` is the directory of a `credit-ledger up`; without it LEDGER_DATABASE_URL is used, or else `.ledger` when it is
-    there, and its key for signing unless another one is set. Raises InvalidSettings, StartError and EmbeddedServerError.
+    there, with its key for signing and its checkpoints unless others are set. Raises InvalidSettings, StartError and
+    EmbeddedServerError.
     """
     async with AsyncExitStack() as stack:
         if data is not None or settings.database_url is None:
             data = data or DATA
             url = await _embedded(stack, data)
-            settings = settings.model_copy(update={"database_url": SecretStr(url)})
+            own: dict[str, object] = {"database_url": SecretStr(url)}
             if settings.signing_key_file is None and (data / SIGNING_KEY).is_file():
-                settings = settings.model_copy(update={"signing_key_file": data / SIGNING_KEY})
+                own["signing_key_file"] = data / SIGNING_KEY
+            if settings.checkpoint_dir is None:
+                own["checkpoint_dir"] = data / CHECKPOINTS
+            settings = settings.model_copy(update=own)
         assert settings.database_url is not None  # noqa: S101 - one of the two was there
         with explained(settings):
             log = await Log.connect(settings.database_url.get_secret_value(), connections=connections)

@@ -19,7 +19,7 @@ from service.app import running
 from service.checkpoints.command import NAME_DEFAULT
 from service.checkpoints.keys import SigningKey, write_key
 from service.correctable import StartError
-from service.database import SIGNING_KEY, prepare
+from service.database import CHECKPOINTS, SIGNING_KEY, prepare
 from service.embedded import EmbeddedServers
 from service.settings import UpSettings, load
 from service.welcome import play, welcome
@@ -52,7 +52,7 @@ async def up(settings: UpSettings, data: Path, *, nats_port: int | None, demo: b
         if settings.signing_key_file is None:
             own["signing_key_file"] = _signing_key(data)
         if settings.checkpoint_dir is None:
-            own["checkpoint_dir"] = data / "checkpoints"
+            own["checkpoint_dir"] = data / CHECKPOINTS
         mine = settings.model_copy(update=own)
         await prepare(mine)
         other_ports = () if "http_port" in settings.model_fields_set else OTHER_PORTS

@@ -1,4 +1,4 @@
-"""What the database keeps beside the partitions: checkpoints, catalogs, and rows where none belong.
+"""What a ledger keeps beside the partitions: checkpoints, catalogs, and rows where none belong.
 
 Every checkpoint is held against the log by its roots, so all that a signature adds is who says so. The last one has every
 line that those before it have; when a key that is known signed it, the others need no key that may be gone since they were
@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from events.catalog import InvalidCatalog, parse_catalog
 from events.instants import moment
 from service.auditing.faults import Fault
 from service.auditing.marks import MarkTable
 from service.auditing.trusted import untrusted
+from service.checkpoints.directory import last_of_directory
 from service.checkpoints.keys import PublicKey, name_of
 from service.checkpoints.note import Checkpoint, InvalidNote, origin_of, parse_notes
 from service.store.beside import StoredCatalogRow, rows_elsewhere, stored_catalogs
@@ -47,7 +49,34 @@ async def stored_marks(log: Log, keys: Sequence[PublicKey] = ()) -> tuple[MarkTa
                 return marks, [Fault(code="wrong_checkpoint", partition=0, position=0, detail=wrong)]
             before = kept.number
     if last is not None and keys and not last.is_signed_by(keys):
-        return marks, [untrusted(_unsigned(last))]
+        return marks, [untrusted(_unsigned(last, "the database"))]
+    return marks, []
+
+
+async def directory_marks(
+    log: Log, directory: Path | None, keys: Sequence[PublicKey] = ()
+) -> tuple[MarkTable, list[Fault]]:
+    """Return what the last checkpoint of the ledger's own directory says, and what is wrong with that checkpoint.
+
+    Somebody who may change the database, and even has the key, may not be able to change that. Raises OSError and
+    Unavailable.
+    """
+    marks = MarkTable()
+    last = last_of_directory(directory)
+    if last is None:
+        return marks, []
+    ledger_id, partitions = await log.identity()
+    if last.origin != origin_of(ledger_id) or len(last.trees) != partitions:
+        told = f"checkpoint {last.number} in {directory} is not one of this ledger: it is of {last.origin}"
+        return marks, [untrusted(told)]
+    marks.add(last)
+    if keys and not last.is_signed_by(keys):
+        return marks, [untrusted(_unsigned(last, str(directory)))]
+    stored = await StoredCheckpoints(log).latest()
+    number = 0 if stored is None else stored.number
+    if number < last.number - 1:  # a backup may have been made between the two
+        told = f"{directory} has checkpoint {last.number}, the last one in the database is {number}: those behind it are gone"
+        return marks, [Fault(code="wrong_checkpoint", partition=0, position=0, detail=told)]
     return marks, []
 
 
@@ -74,10 +103,10 @@ def _hour_of(at: datetime) -> datetime:
     return at.replace(minute=0, second=0, microsecond=0)
 
 
-def _unsigned(checkpoint: Checkpoint) -> str:
+def _unsigned(checkpoint: Checkpoint, place: str) -> str:
     names = ", ".join(sorted({name_of(line) for line in checkpoint.signatures})) or "nobody"
     return (
-        f"checkpoint {checkpoint.number}, the last one in the database, is signed by {names}, and by no key that is known: "
+        f"checkpoint {checkpoint.number}, the last one in {place}, is signed by {names}, and by no key that is known: "
         "another hand made it, or the key was changed; if so, name the --key that signs now"
     )
 

@@ -16,7 +16,7 @@ import msgspec
 from events.instants import Instant
 from projections.explain import explain
 from service.auditing import showing
-from service.auditing.beside import stored_marks, wrong_beside
+from service.auditing.beside import directory_marks, stored_marks, wrong_beside
 from service.auditing.commanding import (
     CouldNotRun,
     InstantType,
@@ -100,7 +100,8 @@ def verify(
 
     A checkpoint that was kept elsewhere proves more: that the lines are those that it was signed for, although somebody
     could have rewritten them with all their hashes. Of a directory of checkpoints the last one of each file is taken, which
-    has all lines that those before it have. From the database, all checkpoints that it keeps are checked as well.
+    has all lines that those before it have. From the database, all checkpoints that it keeps are checked as well, and
+    the last one in the directory to which the ledger adds them (LEDGER_CHECKPOINT_DIR, or that of --data).
 
     Exit code 0: sound. 1: not sound. 2: it could not be checked.
 
@@ -151,6 +152,11 @@ def _verified_database(
             lines = sum(sizes.values())
             keys = trusted or _keys_at_hand(settings)
             own, not_ours = await stored_marks(log, keys)
+            directory = settings.checkpoint_dir
+            if directory is not None and directory.is_dir() and not os.access(directory, os.R_OK | os.X_OK):
+                click.echo(f"note: the checkpoints in {directory} were not looked at: they may not be read", err=True)
+                directory = None
+            kept, not_kept = await directory_marks(log, directory, keys)
             if own and not keys:
                 click.echo("note: who signed the checkpoints in the database was not checked; name the --key", err=True)
             if keys and lines and not own and not not_ours:
@@ -161,11 +167,11 @@ def _verified_database(
                     database_url(settings),
                     partitions=partitions,
                     sizes=sizes,
-                    marks=together(own, marks),
+                    marks=together(together(own, kept), marks),
                     projections=projections,
                     progress=progress,
                 )
-                found.append((verified, not_ours + await wrong_beside(log)))
+                found.append((verified, not_ours + not_kept + await wrong_beside(log)))
 
     run(work)
     if not found:  # Ctrl-C

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -69,6 +70,41 @@ async def test_a_tail_that_is_rewritten_with_its_checkpoints_is_noticed_by_who_s
         await signer.sign(keys=forgers)
         (fault,) = await signer.faults(KEY)
         assert (fault.code, fault.place) == ("wrong_signature", "the checkpoints")
+
+
+async def test_a_log_that_was_signed_anew_with_the_true_key_is_noticed_by_the_directory(
+    signer: Signer, tmp_path: Path
+) -> None:
+    await signer.sign(0.5, directory=tmp_path)
+    await signer.sign()
+    assert await signer.faults(KEY, directory=tmp_path) == []
+    await signer.sign(0.8, others=b"!", directory=tmp_path)
+    assert await signer.faults(KEY) == []
+    (fault,) = await signer.faults(KEY, directory=tmp_path)
+    assert (fault.code, fault.partition) == ("rewritten", signer.busiest)
+
+
+async def test_checkpoints_that_are_gone_from_the_end_are_noticed_by_the_directory(
+    signer: Signer, tmp_path: Path
+) -> None:
+    signer.number = 1
+    await signer.sign(0.2, directory=tmp_path)
+    (fault,) = await signer.faults(KEY, directory=tmp_path)
+    assert (fault.code, "has checkpoint 2, the last one in the database is 0" in fault.detail) == (
+        "wrong_checkpoint",
+        True,
+    )
+
+
+async def test_the_last_checkpoint_of_the_directory_is_of_this_ledger_and_of_a_key_that_is_known(
+    signer: Signer, tmp_path: Path
+) -> None:
+    await signer.sign(directory=tmp_path, keys=[SigningKey.create("other")])
+    (fault,) = await signer.faults(KEY, directory=tmp_path)
+    assert (fault.code, f"the last one in {tmp_path}, is signed by other" in fault.detail) == ("wrong_signature", True)
+    await signer.sign(directory=tmp_path, origin="credit-ledger/other")
+    (fault,) = await signer.faults(KEY, directory=tmp_path)
+    assert (fault.code, "not one of this ledger" in fault.detail) == ("wrong_signature", True)
 
 
 @pytest.mark.parametrize(
