@@ -151,32 +151,37 @@ def _verified_database(
             sizes = await Feed(log, partitions).heads()
             lines = sum(sizes.values())
             keys = trusted or _keys_at_hand(settings)
-            own, not_ours = await stored_marks(log, keys)
-            directory = settings.checkpoint_dir
-            if directory is not None and directory.is_dir() and not os.access(directory, os.R_OK | os.X_OK):
-                click.echo(f"note: the checkpoints in {directory} were not looked at: they may not be read", err=True)
-                directory = None
-            kept, not_kept = await directory_marks(log, directory, keys)
+            stored, not_ours = await stored_marks(log, keys)
+            kept, not_kept = await directory_marks(log, _readable(settings.checkpoint_dir), keys)
+            own, faults = together(stored, kept), not_ours + not_kept
             if own and not keys:
-                click.echo("note: who signed the checkpoints in the database was not checked; name the --key", err=True)
-            if keys and lines and not own and not not_ours:
-                click.echo("note: the database has no checkpoint, so nobody vouches for what is in it", err=True)
+                click.echo("note: who signed the checkpoints of the ledger was not checked; name the --key", err=True)
+            if keys and lines and not own and not faults:
+                click.echo("note: the ledger has no checkpoint, so nobody vouches for what is in it", err=True)
             with progress_bar("verifying", lines, as_json=as_json) as progress:
                 verified = await verify_database(
                     log,
                     database_url(settings),
                     partitions=partitions,
                     sizes=sizes,
-                    marks=together(together(own, kept), marks),
+                    marks=together(own, marks),
                     projections=projections,
                     progress=progress,
                 )
-                found.append((verified, not_ours + not_kept + await wrong_beside(log)))
+                found.append((verified, faults + await wrong_beside(log)))
 
     run(work)
     if not found:  # Ctrl-C
         raise click.Abort
     return found[0]
+
+
+def _readable(directory: Path | None) -> Path | None:
+    """Return the directory of the ledger's checkpoints, or None, with a word, where it may not be read."""
+    if directory is not None and directory.is_dir() and not os.access(directory, os.R_OK | os.X_OK):
+        click.echo(f"note: the checkpoints in {directory} were not looked at: they may not be read", err=True)
+        return None
+    return directory
 
 
 def _keys_at_hand(settings: Settings) -> tuple[PublicKey, ...]:

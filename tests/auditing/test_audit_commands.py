@@ -57,7 +57,7 @@ def test_a_ledger_that_signs_and_has_no_checkpoint_is_told_so(tmp_path: Path, au
     (tmp_path / "signing.key").write_text(SigningKey.create("tests").secret())
     named = {"DATABASE_URL": audited_url, "SIGNING_KEY_FILE": "signing.key"}
     ran = credit_ledger(tmp_path, "audit", "verify", **named)
-    assert (ran.returncode, ran.stderr.startswith("note: the database has no checkpoint")) == (0, True)
+    assert (ran.returncode, ran.stderr.startswith("note: the ledger has no checkpoint")) == (0, True)
 
 
 def test_a_wrong_line_is_named_and_ends_with_1(tmp_path: Path, export: Path) -> None:
