@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from time import monotonic
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from events.account import Account, Missing, State
 from events.catalog import Catalog
@@ -61,7 +61,7 @@ from service.queries import (
     UsageQuery,
 )
 from service.reports import Reports
-from service.snapshots import decode_item
+from service.snapshots import decode_account, decode_item
 from service.statement import Statements
 from service.store.views import Views
 from service.summaries import Summaries
@@ -72,6 +72,14 @@ REPLAY_PAGE = 1000
 AUDIT_ENTRIES_INCLUDED = 10
 
 View = dict[str, object]
+
+
+class Settled(NamedTuple):
+    """An account at an instant: as its last event left it, as it is seen then, and the facts between the two."""
+
+    written: State
+    seen: State
+    due: list[Fact]
 
 
 class Reads:
@@ -189,8 +197,8 @@ class Reads:
         snapshot = await self._snapshots.read(partition, query.account)
         if snapshot is None:
             raise not_found(query.account)
-        state, due = await self._settled(snapshot, self._ledger.clock())
-        return await self._lists.page(name, query, state, partition, due)
+        settled = await self._settled(snapshot, self._ledger.clock())
+        return await self._lists.page(name, query, settled.seen, partition, settled.due)
 
     async def _statement(self, query: StatementQuery) -> View:
         await self._reach(query.account, query.min_token)
@@ -199,8 +207,8 @@ class Reads:
         if snapshot is None:
             raise not_found(query.account)
         self._require_unit(query.unit, snapshot)
-        _, due = await self._settled(snapshot, now)
-        view = await self._statements.page(query, State(snapshot), due, partition, now)
+        written, _, due = await self._settled(snapshot, now)
+        view = await self._statements.page(query, written, due, partition, now)
         return await require_signing(self._signed).sign(view) if query.proof else view
 
     def _quote(self, query: QuoteQuery) -> View:
@@ -237,7 +245,7 @@ class Reads:
         await self._reach(query.account, query.min_token)
         now = self._ledger.clock()
         snapshot = await self._snapshots.read(self._ledger.partition(query.account), query.account)
-        state = State.unknown(query.account) if snapshot is None else (await self._settled(snapshot, now))[0]
+        state = State.unknown(query.account) if snapshot is None else (await self._settled(snapshot, now)).seen
         verdict = check(Draft(state, now, self._catalog, "check", self._ledger.history), query)
         return verdict_view(query.account, verdict)
 
@@ -246,23 +254,29 @@ class Reads:
         snapshot = await self._snapshots.read(self._ledger.partition(account), account)
         if snapshot is None:
             raise not_found(account)
-        return (await self._settled(snapshot, now or self._ledger.clock()))[0]
+        return (await self._settled(snapshot, now or self._ledger.clock())).seen
 
-    async def _settled(self, snapshot: Account, now: Instant) -> tuple[State, list[Fact]]:
+    async def _settled(self, snapshot: Account, now: Instant) -> Settled:
         """Apply the facts that are due, with the holds that they are about; returns them too."""
-        state = State(snapshot)
+        written = State(snapshot)
         if snapshot.due_at is None or now < snapshot.due_at:
-            return state, []
+            return Settled(written, written, [])
         try:
-            return self._due_facts(state, now)
+            return Settled(written, *self._due_facts(written, now))
         except Missing:
-            partition = self._ledger.partition(snapshot.id)
-            for row in await self._log.load(partition, [], [], {snapshot.id: now}):
-                if row.what == "item":
-                    state.known["work", row.id] = decode_item(row.state)
-                elif row.what == "next_due":
-                    state.holds_due = (now, row.due_at)
-            return self._due_facts(state, now)
+            written = await self._with_due_holds(snapshot.id, now)
+            return Settled(written, *self._due_facts(written, now))
+
+    async def _with_due_holds(self, account: str, now: Instant) -> State:
+        """Return an account with its holds that are due, all as of one moment: the sweeper may be writing them."""
+        rows = await self._log.load(self._ledger.partition(account), [account], [], {account: now})
+        state = State(next(decode_account(row.state) for row in rows if row.what == "account"))
+        for row in rows:
+            if row.what == "item":
+                state.known["work", row.id] = decode_item(row.state)
+            elif row.what == "next_due":
+                state.holds_due = (now, row.due_at)
+        return state
 
     async def _state_at(self, account: str, at: Instant) -> State:
         """Return an account as a read at a past instant saw it: the fold until then, and what was due."""
