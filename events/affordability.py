@@ -75,15 +75,15 @@ def available(draft: Draft, asked: Quote) -> int:
 
 
 def max_affordable(draft: Draft, asked: Quote) -> int | None:
-    """Return how much would pass: a quantity of an operation, credits of an amount, whole sets of several lines."""
+    """Return how much would pass: a quantity of an operation, credits of an amount, whole sets of lines, None at cost 0."""
+    if asked.total == 0:
+        return None
     lines = asked.lines
     if not lines:
         return available(draft, asked)
-    if len(lines) == 1:
+    if not asked.is_set:
         price = lines[0].price
         return None if price is None else affordable(price, available(draft, asked), lines[0].params)
-    if asked.total == 0:
-        return None
     low, high = 0, available(draft, asked) // asked.total
     grants = draft.state.account.grants.values()
     runs = _runs(asked)

@@ -58,7 +58,8 @@ class PricedLine(msgspec.Struct, frozen=True, gc=False):
 class Quote(msgspec.Struct, frozen=True, gc=False):
     """What a body asks for, priced: its lines (none for a bare amount), their sum, and what a hold of all of it needs.
 
-    `free` says that every operation in it is free. `ttl_seconds` is the longest of the lines, if one names any.
+    `free` says that every operation in it is free. `ttl_seconds` is the longest of the lines, if one names any. `is_set`:
+    it was asked for as `lines`, be it one, so that it is counted in whole sets.
     """
 
     lines: Sequence[PricedLine]
@@ -68,6 +69,7 @@ class Quote(msgspec.Struct, frozen=True, gc=False):
     occupies: dict[str, int]
     ttl_seconds: int | None
     grace_seconds: int
+    is_set: bool = False
 
 
 def quote(catalog: Catalog, asked: Priced, *, amount: int | None = None, unit: str | None = None) -> Quote:
@@ -117,6 +119,7 @@ def _quote_lines(lines: Sequence[PricedLine]) -> Quote:
         occupies=occupies,
         ttl_seconds=max((line.ttl_seconds for line in lines if line.ttl_seconds), default=None),
         grace_seconds=max(line.grace_seconds for line in lines),
+        is_set=True,
     )
 
 

@@ -66,6 +66,7 @@ class TestMaxAffordable:
             ({"lines": (line("image", 2), line("reel", 99))}, 0),
             ({"lines": (line("image", 99), line("image", 1))}, 0),
             ({"lines": (line("image", 2), line("reel")), "capacity": {"jobs": 1}}, 2),
+            ({"lines": (line("image", 5),)}, 2),
         ],
     )
     def test_it_is_a_quantity_credits_or_whole_sets(self, asked: dict[str, Any], most: int) -> None:
@@ -77,6 +78,8 @@ class TestMaxAffordable:
         assert story.check(operation="connect").max_affordable is None
         assert story.check(lines=(line("connect"), line("connect"))).max_affordable is None
         assert story.check(operation="post").max_affordable is None
+        assert story.check(lines=(line("connect"),)).max_affordable is None
+        assert story.check(amount=0, capacity={"jobs": 1}).max_affordable is None
 
     @examples(
         general=st.integers(0, 40),
