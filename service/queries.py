@@ -108,7 +108,13 @@ class CheckQuery(_OfAccount):
     capacity: Occupies | None = None
 
     def __post_init__(self) -> None:
-        _check_ask(self.operation, self.quantity, self.params, self.amount, self.lines)
+        amount = 0 if self.amount is None and self._is_of_capacity else self.amount
+        _check_ask(self.operation, self.quantity, self.params, amount, self.lines)
+
+    @property
+    def _is_of_capacity(self) -> bool:
+        """Whether only room is asked for, as for a hold of no credits."""
+        return self.capacity is not None and self.operation is None and self.lines is None
 
 
 @dataclass(frozen=True, kw_only=True)

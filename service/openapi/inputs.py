@@ -26,11 +26,13 @@ _PRICED = ("operation", "amount", "lines")
 _EXACTLY_ONE: dict[type, tuple[str, ...]] = {
     Reserve: _PRICED,
     ConsumeDirect: _PRICED,
-    CheckQuery: _PRICED,
     QuoteQuery: ("operation", "lines"),
 }
-_AT_MOST_ONE: dict[type, tuple[str, ...]] = {Consume: ("amount", "quantity", "lines")}
-_AT_LEAST_ONE: dict[type, tuple[str, ...]] = {ChangePlan: ("plan", "allowance", "capacity")}
+_AT_MOST_ONE: dict[type, tuple[str, ...]] = {Consume: ("amount", "quantity", "lines"), CheckQuery: _PRICED}
+_AT_LEAST_ONE: dict[type, tuple[str, ...]] = {
+    ChangePlan: ("plan", "allowance", "capacity"),
+    CheckQuery: (*_PRICED, "capacity"),
+}
 
 _INSTANTS = frozenset({"at", "deadline", "effective_at", "expires_at", "from", "period_start", "to"})
 KEY = {"type": "string", "minLength": 1, "maxLength": 200, "pattern": r"^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$"}
@@ -235,13 +237,14 @@ def _together(form: type) -> Schema:
     """Return what a class says about its fields together; null is the same as leaving a field out."""
     if form in _EXACTLY_ONE:
         return {"oneOf": [_given(name) for name in _EXACTLY_ONE[form]]}
+    found: Schema = {}
     if form in _AT_LEAST_ONE:
-        return {"anyOf": [_given(name) for name in _AT_LEAST_ONE[form]]}
+        found["anyOf"] = [_given(name) for name in _AT_LEAST_ONE[form]]
     if form in _AT_MOST_ONE:
         names = _AT_MOST_ONE[form]
         pairs = [(one, other) for index, one in enumerate(names) for other in names[index + 1 :]]
-        return {"not": {"anyOf": [{"allOf": [_given(one), _given(other)]} for one, other in pairs]}}
-    return {}
+        found["not"] = {"anyOf": [{"allOf": [_given(one), _given(other)]} for one, other in pairs]}
+    return found
 
 
 def _given(name: str) -> Schema:

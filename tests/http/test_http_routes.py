@@ -286,6 +286,17 @@ async def test_a_read_of_an_unknown_account_is_404(shared: Service, read: str) -
 
 
 @pytest.mark.asyncio(loop_scope="module")
+async def test_check_of_a_capacity_alone_asks_for_room_and_no_credits(shared: Service) -> None:
+    for count, reasons in ((1, []), (10**6, ["capacity_exceeded"])):
+        answer = await shared.do("POST", "/v1/accounts/roomy/check", {"capacity": {"concurrent_jobs": count}})
+        assert answer.status == 200
+        assert (answer.json["cost"], answer.json["allowed"], answer.json["reasons"]) == (0, not reasons, reasons)
+        assert answer.json["max_affordable"] is None
+    empty = await shared.do("POST", "/v1/accounts/roomy/check", {})
+    assert (empty.status, empty.json["code"]) == (422, "invalid_request")
+
+
+@pytest.mark.asyncio(loop_scope="module")
 async def test_check_answers_for_an_unknown_account_as_if_it_were_opened(shared: Service) -> None:
     answer = await shared.get("/v1/accounts/nobody/check?amount=35")
     assert answer.status == 200
