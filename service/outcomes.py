@@ -25,11 +25,13 @@ class Outcomes:
     async def of(self, query: OutcomeQuery) -> tuple[int, View]:
         """Return 200 and the outcome, or 202 while it waits; raises CommandNotFound and Unavailable."""
         account, key = query.account, query.idempotency_key
+        partition, as_of = self._ledger.partition(account), 0
         waits: bool | None = self._ledger.in_progress(account, key)
         outcome = await self._ledger.outcome(account, key)
         if outcome is None and not waits:
             waits = await self.submitted(account, key)
             if not waits:  # it may have been taken from the stream and written meanwhile
+                as_of = (await self._ledger.log.head(partition)).position
                 outcome = await self._ledger.outcome(account, key)
         if outcome is not None:
             return 200, answer(account, outcome.lines, outcome.state, replayed=True)
@@ -37,14 +39,12 @@ class Outcomes:
             return 202, {"account": account, "idempotency_key": key, "status": "in_progress"}
         # A key that may still wait in the stream may be told otherwise than it was before.
         told = None if waits is None else await self._told(query)
-        partition = self._ledger.partition(account)
-        head = await self._ledger.log.head(partition)
         detail = f"account {account} has no command with the key {key}"
         raise CommandNotFound(
             detail if told is None else f"{detail}: the durable one was refused",
             account=account,
             idempotency_key=key,
-            as_of=f"{partition}-{head.position}",
+            as_of=f"{partition}-{as_of}",
             **({} if told is None else {"refusal": told}),
         )
 

@@ -12,6 +12,7 @@ from service.ledger import Ledger
 from service.outages import Unavailable
 from service.queries import BalanceQuery, OutcomeQuery, QuotaQuery
 from service.reads import Reads
+from service.store.batches import Head
 from service.store.log import Loaded, Log
 from tests.servers import execute
 from tests.writer.asking import Clock, OpenLedger, accounts_of, ask, said
@@ -130,6 +131,22 @@ async def test_what_is_written_between_the_queries_of_a_read_does_not_leave_it_h
     ledger.log.load = overtaken  # type: ignore[method-assign]  # stands still where a busy process may
     view = await balance(Reads(ledger), "a")
     assert (view["available"], view["reserved"]) == (1000, 0)
+
+
+async def test_a_key_that_is_not_found_is_not_there_up_to_the_token_that_the_answer_names(
+    open_ledger: OpenLedger,
+) -> None:
+    """Another process writes the command after the key was looked for and before the end of the log is read."""
+    ledger, other = await open_ledger(), await open_ledger()
+    head = ledger.log.head
+
+    async def overtaken(partition: int) -> Head:
+        await other.execute(ask("consume", "a", key="k", amount=1))
+        return await head(partition)
+
+    ledger.log.head = overtaken  # stands still where a busy process may
+    status, _ = await Reads(ledger).answer("outcome", OutcomeQuery(account="a", idempotency_key="k"))
+    assert status == 200
 
 
 async def test_a_balance_before_the_opening_or_in_the_future_is_refused(open_ledger: OpenLedger) -> None:
