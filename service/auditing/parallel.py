@@ -1,6 +1,7 @@
 """Verification on all cores: partitions do not depend on each other, so each process takes its own.
 
-A process that is started for this takes half a second to begin, so what is small is done in this one.
+A process that is started for this takes half a second to begin, so what is small is done in this one. Ctrl-C reaches
+all processes of a terminal; here it is for the first one alone, which then ends the others.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ import asyncio
 import gc
 import multiprocessing
 import os
-from collections.abc import Callable, Mapping, Sequence
+import signal
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from ctypes import c_longlong
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
@@ -44,7 +47,8 @@ def verify_file(path: Path, *, partitions: int | None, marks: Marks, progress: P
         return verify_export(path, partitions=partitions, marks=marks, advance=_summing(progress))
     shares = cores()
     with _pool(shares) as (pool, counter):
-        jobs = [pool.submit(_file_job, path, share, shares, partitions, marks) for share in range(shares)]
+        with _deaf_to_ctrl_c():
+            jobs = [pool.submit(_file_job, path, share, shares, partitions, marks) for share in range(shares)]
         return _gathered(jobs, counter, lambda done: progress(done // shares))
 
 
@@ -69,10 +73,11 @@ async def verify_database(
         return {partition: marks.get(partition, ())}
 
     with _pool(min(cores(), partitions)) as (pool, counter):
-        jobs = [
-            pool.submit(_database_job, database_url, partition, partitions, own(partition), projections=projections)
-            for partition in sorted(range(partitions), key=lambda partition: -sizes.get(partition, 0))
-        ]
+        with _deaf_to_ctrl_c():
+            jobs = [
+                pool.submit(_database_job, database_url, partition, partitions, own(partition), projections=projections)
+                for partition in sorted(range(partitions), key=lambda partition: -sizes.get(partition, 0))
+            ]
         return await asyncio.to_thread(_gathered, jobs, counter, progress)
 
 
@@ -117,14 +122,28 @@ class _pool:  # noqa: N801 - a context manager that reads as a function
     def __enter__(self) -> tuple[ProcessPoolExecutor, Synchronized[int]]:
         return self._pool, self._counter
 
-    def __exit__(self, *_error: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_error: object) -> None:
+        if error is not None:  # what the processes are at may take minutes, and nobody wants it any more
+            for process in multiprocessing.active_children():
+                process.terminate()
         self._pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Generator[None]:
+    """Let the processes that are started meanwhile not hear Ctrl-C; this one hears it afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _gathered(jobs: Sequence[Future[list[Verified]]], counter: Synchronized[int], progress: Progress) -> list[Verified]:
     waiting = set(jobs)
     while waiting:
         _, waiting = wait(waiting, LOOK_SECONDS, FIRST_COMPLETED)
+        waiting = {job for job in waiting if not job.cancelled()}  # `wait` would wait for these for ever
         progress(counter.value)
     return [verified for job in jobs for verified in job.result()]
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from multiprocessing import active_children
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -42,3 +45,35 @@ def test_accounts_that_do_not_fit_into_memory_come_to_the_same(export: Path, mon
     monkeypatch.setattr(exported, "SHELF_ITEMS_MAX", 20)
     assert alone(export) == roomy
     assert all(each.fault is None for each in roomy)
+
+
+def test_a_verification_that_is_interrupted_ends_and_leaves_no_process(
+    audited_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while more partitions wait than there are processes, and Ctrl-C has to reach nobody but the first one."""
+    monkeypatch.setattr(parallel, "SMALL_LOG_LINES", 0)
+    monkeypatch.setattr(parallel, "cores", lambda: 2)
+
+    async def interrupted() -> None:
+        begun, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def progress(_done: int) -> None:
+            loop.call_soon_threadsafe(begun.set)
+
+        log = await Log.connect(audited_url, connections=1)
+        try:
+            verifying = asyncio.create_task(
+                verify_database(log, audited_url, partitions=PARTITIONS, sizes={0: 1}, marks={}, progress=progress)
+            )
+            await begun.wait()
+            started.extend(active_children())
+            verifying.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await verifying
+        finally:
+            await log.close()
+
+    started: list[BaseProcess] = []
+    asyncio.run(asyncio.wait_for(interrupted(), 30))  # which also waits for the threads that it started
+    assert len(started) == 2
+    assert active_children() == []
