@@ -14,10 +14,9 @@ from rich.text import Text
 from events.catalog import Catalog, Operation
 from projections.catalog_diff import Difference, differences
 from projections.quote import catalog_view
-from service.console import print_json, print_table, told
+from service.console import complete, print_json, print_table, told
 from service.database import log_at_hand
 from service.in_force import CatalogRefused, activate, in_force, parse_stored, read_source
-from service.process import run
 from service.settings import Settings, load
 from service.store.catalogs import StoredCatalogs
 
@@ -96,7 +95,7 @@ def list_command(data: Path | None, *, as_json: bool) -> None:
     rows: list[tuple[int, str, str, str, str]] = []
     with told():
         settings = load(Settings)
-        run(read)
+        complete(read)
     head = ("number", "version", "hash", "activated_at", "by")
     if as_json:
         listed = [dict(zip(head, row, strict=True)) for row in rows]
@@ -140,7 +139,7 @@ def activate_command(catalog_file_or_version: str, by: str | None, data: Path | 
 
     with told():
         settings = load(Settings)
-        run(bring)
+        complete(bring)
 
 
 @catalog.command("diff", short_help="Show what differs between two catalogs.")
@@ -181,9 +180,7 @@ def _resolved(named: list[str | None], data: Path | None) -> list[Source]:
             found.extend([await _resolve(StoredCatalogs(log), name) for name in named])
 
     found: list[Source] = []
-    run(read)
-    if not found:  # Ctrl-C
-        raise click.Abort
+    complete(read)
     return found
 
 

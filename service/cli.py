@@ -150,9 +150,8 @@ def migrate_command() -> None:
     \b
     LEDGER_DATABASE_URL=postgresql://owner:...@db/ledger credit-ledger migrate
     """  # noqa: D301 - click takes \b for "leave these lines as they are"
-    from service.console import told
+    from service.console import complete, told
     from service.database import prepare
-    from service.process import run
     from service.settings import Settings, load
 
     async def bring() -> None:
@@ -161,7 +160,7 @@ def migrate_command() -> None:
 
     with told():
         settings = load(Settings)
-        run(bring)
+        complete(bring, otherwise="what was applied stays; run it again")
 
 
 @main.command(

@@ -11,6 +11,14 @@ from typing import Any, NamedTuple
 
 import click
 
+INTERRUPTED = 130
+
+
+class Interrupted(click.ClickException):
+    """Ctrl-C or SIGTERM ended the command before it was done."""
+
+    exit_code = INTERRUPTED
+
 
 class Late(NamedTuple):
     """A command that is imported when it is asked for: what the list of commands says about it, and where it is."""
@@ -36,6 +44,16 @@ class LateGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands, in their order."""
         return sorted({*super().list_commands(ctx), *self.late})
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; Ctrl-C, wherever it comes, ends with the exit code of a process that was interrupted.
+
+        Click ends it with 1, which some commands say when they found something wrong.
+        """
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted") from None
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command, imported now if it is a late one."""

@@ -18,10 +18,13 @@ EXIT_FORCED = 130
 GC_THRESHOLDS = (50_000, 20, 100)
 
 
-def run(main: Callable[[], Awaitable[None]]) -> None:
-    """Run to the end, or until SIGTERM or Ctrl-C, and return when all is stopped; a second Ctrl-C ends the process."""
+def run(main: Callable[[], Awaitable[None]]) -> bool:
+    """Run to the end, or until SIGTERM or Ctrl-C, and return when all is stopped; a second Ctrl-C ends the process.
 
-    async def until_told() -> None:
+    Returns whether it came to its end by itself.
+    """
+
+    async def until_told() -> bool:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine that runs is in a task
         is_told = False
@@ -41,8 +44,10 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
         except asyncio.CancelledError:
             if not is_told:
                 raise
+            return False
+        return True
 
-    uvloop.run(until_told())
+    return uvloop.run(until_told())
 
 
 def set_up_logging() -> None:

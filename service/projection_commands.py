@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from service.builder import Builder
-from service.console import print_json, print_table, told
+from service.console import complete, print_json, print_table, told
 from service.database import log_at_hand
 from service.process import run, set_up_logging, tune_collector
 from service.projector import Projector
@@ -47,7 +47,7 @@ def projections() -> None:
     """
 
 
-@projections.command("status")
+@projections.command("status", short_help="Show how far each one is.")
 @_DATA
 @click.option("--json", "as_json", is_flag=True, help="As one JSON document.")
 def status_command(data: Path | None, *, as_json: bool) -> None:
@@ -72,7 +72,7 @@ def status_command(data: Path | None, *, as_json: bool) -> None:
         print_table(("readers looked", ""), [("last", f"{max(heartbeats.values(), default=0):.1f} s ago")])
 
     with told():
-        run(work)
+        complete(work)
 
 
 def _row(each: Generation) -> tuple[str, ...]:
@@ -81,7 +81,7 @@ def _row(each: Generation) -> tuple[str, ...]:
     return (each.name, str(each.generation), str(each.version), state, *numbers)
 
 
-@projections.command("run")
+@projections.command("run", short_help="Keep them behind the log, in a process of their own.")
 @_DATA
 def run_command(data: Path | None) -> None:
     """Keep projections behind the log until Ctrl-C: for ledgers so busy that a process of its own should do it.
@@ -105,7 +105,7 @@ def run_command(data: Path | None) -> None:
         run(work)
 
 
-@projections.command("rebuild")
+@projections.command("rebuild", short_help="Build one again, beside the one that is read.")
 @click.argument("name", type=click.Choice(sorted(PROJECTIONS)))
 @_DATA
 def rebuild_command(name: str, data: Path | None) -> None:
@@ -117,7 +117,7 @@ def rebuild_command(name: str, data: Path | None) -> None:
     _rebuild([name], data)
 
 
-@projections.command("verify")
+@projections.command("verify", short_help="Build all again and compare; 1 when one was wrong.")
 @_DATA
 def verify_command(data: Path | None) -> None:
     """Build all projections again and compare; exit code 1 when one said something else than the log.
@@ -136,7 +136,7 @@ def _rebuild(names: Sequence[str], data: Path | None) -> None:
             differing.extend(await rebuild(log, names))
 
     with told():
-        run(work)
+        complete(work, otherwise="nothing was found out, and reads go on as before; run it again")
     for name in names:
         said = "said something else than the log, and is replaced" if name in differing else "says what the log says"
         click.echo(f"{name}: {said}")

@@ -18,14 +18,13 @@ from service.bus.connection import Connection
 from service.bus.event_stream import EventStream, StreamMoved
 from service.bus.jetstream import StreamAway
 from service.cloud_events import source_of
-from service.console import told
+from service.console import complete, told
 from service.correctable import StartError
 from service.database import DATA, log_at_hand
 from service.embedded import endpoints_of
 from service.ids import new_id
 from service.leading import Lead
 from service.outages import Outage
-from service.process import run
 from service.publisher import HistoryRolledBack, Publisher
 from service.settings import PREFIX, InvalidSettings, Settings, load
 from service.store.log import Log
@@ -61,7 +60,7 @@ def republish_command(partition: int, after: int, data: Path | None) -> None:
 
     with told():
         settings = load(Settings)
-        run(work)
+        complete(work, otherwise="run it again; consumers know what they have seen")
 
 
 async def republish(log: Log, nats_url: str, settings: Settings, partition: int, after: int) -> int:

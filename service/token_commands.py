@@ -16,7 +16,7 @@ def token() -> None:
     """Tokens for HTTP; their hashes stand in the file that LEDGER_TOKENS names."""
 
 
-@token.command("create")
+@token.command("create", short_help="Make a token, and the entry that makes it known.")
 @click.option("--name", required=True, help="Becomes the actor of the events.")
 @click.option(
     "--scope", "scopes", multiple=True, required=True, type=click.Choice(sorted(SCOPES)), help="May be repeated."

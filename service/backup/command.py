@@ -15,10 +15,9 @@ from service.app import VERSION
 from service.backup.backing_up import back_up, require_empty, size_of
 from service.backup.note import BackupError, BackupNote, Method, note_of, read_note
 from service.backup.restoring import restore_database, restore_directory
-from service.console import told
+from service.console import complete, told
 from service.database import DATA, log_at_hand
 from service.outages import Outage
-from service.process import run
 from service.settings import InvalidSettings, Settings, database_url, load
 
 MEGABYTE = 1_000_000
@@ -64,9 +63,7 @@ def backup_command(directory: Path, data: Path | None, method: Method | None) ->
                 made.append(await back_up(database_url(at_hand), directory, note, progress))
 
     with _told():
-        run(work)
-    if not made:
-        raise click.Abort
+        complete(work, otherwise="there is no backup; run it again")
     note = made[0]
     size = size_of(directory) / MEGABYTE
     click.echo(f"backed up {note.events} events of ledger {note.ledger} to {directory} ({note.method}, {size:.1f} MB)")
@@ -109,9 +106,7 @@ def restore_command(backup: Path, data: Path | None) -> None:
             )
 
     with _told():
-        run(work)
-    if not events:
-        raise click.Abort
+        complete(work, otherwise="nothing is restored; run it again")
     click.echo(f"restored {events[0]} events; verify them before you serve: credit-ledger audit verify{place}")
 
 

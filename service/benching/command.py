@@ -27,8 +27,7 @@ from service.benching.plan import (
     nats_way,
 )
 from service.benching.pump import BenchError, Window
-from service.console import print_json, print_table
-from service.process import run
+from service.console import complete, print_json, print_table
 
 URL = "http://127.0.0.1:8080"
 TOKEN_VARIABLE = "CREDIT_LEDGER_TOKEN"  # noqa: S105 - the name of a variable
@@ -111,11 +110,9 @@ def bench_command(**options: Unpack[Options]) -> None:
             found.append(await measure(planned, rounds, step))
 
     try:
-        run(work)
+        complete(work, otherwise="there are no figures; run it again")
     except BenchError as error:
         raise click.ClickException(str(error)) from None
-    if not found:  # Ctrl-C
-        raise click.Abort
     _print(planned, found[0], as_json=options["as_json"])
 
 

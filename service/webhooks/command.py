@@ -11,10 +11,9 @@ import click
 from events.instants import Instant, parse
 from projections.alerts import AlertKind
 from service import PREFIX
-from service.console import print_json, print_table, told
+from service.console import complete, print_json, print_table, told
 from service.database import log_at_hand
 from service.ledger import system_clock
-from service.process import run
 from service.settings import InvalidSettings, Settings, load
 from service.store.outgoing import Delivery, DeliveryState, Outgoing
 from service.webhooks.receivers import create_receiver
@@ -33,7 +32,7 @@ def webhooks() -> None:
     """Webhooks: alerts sent to the receivers in the file that LEDGER_WEBHOOKS names."""
 
 
-@webhooks.command("create")
+@webhooks.command("create", short_help="Print an entry for a receiver, with a new secret.")
 @click.option("--name", required=True, help="Stands in the log of deliveries and in metrics.")
 @click.option("--url", required=True, help="Where it listens: https, or http on this machine.")
 @click.option(
@@ -70,7 +69,7 @@ def list_command(data: Path | None, endpoint: str | None, state: str | None, lim
             found.extend(await Outgoing(log).deliveries(endpoint, state, limit))
 
     with told():
-        run(work)
+        complete(work)
     if as_json:
         print_json({"deliveries": [each._asdict() for each in found]})
         return
@@ -83,7 +82,7 @@ def _row(each: Delivery) -> tuple[str, ...]:
     return (*each[:3], str(each.attempts), each.last_at or "", following, each.error or str(each.status or ""))
 
 
-@webhooks.command("replay")
+@webhooks.command("replay", short_help="Send alerts again.")
 @click.argument("alerts", nargs=-1)
 @_DATA
 @click.option("--since", help="All that were raised from this instant on, such as 2026-11-01T09:30:00Z.")
@@ -114,7 +113,7 @@ def replay_command(alerts: Sequence[str], data: Path | None, since: str | None, 
             counts.append(await outgoing.replay(system_clock(), endpoint, list(alerts), from_))
 
     with told():
-        run(work)
+        complete(work)
     click.echo(f"{counts[0]} deliveries are to be made again")
 
 
