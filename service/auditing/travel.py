@@ -27,6 +27,10 @@ class EventNotFound(LookupError):
     """There is no such event."""
 
 
+class NoEventId(EventNotFound):
+    """What was asked for is no event's id."""
+
+
 class TooLong(LookupError):
     """The history before the event is longer than was asked to be read."""
 
@@ -73,10 +77,10 @@ async def lines_of(log: Log, partition: int, account: str, after: int, until: In
 
 
 async def line_of(log: Log, partitions: int, event_id: str) -> Line:
-    """Return an event by its id; raises EventNotFound and Unavailable."""
+    """Return an event by its id; raises NoEventId, EventNotFound and Unavailable."""
     partition, _, position = event_id.partition("-")
     if not (partition.isdigit() and position.isdigit() and len(event_id) <= 24 and event_id.isascii()):
-        raise EventNotFound(f"{event_id} is no event's id; one is a partition and a position, such as 3-17")
+        raise NoEventId(f"{event_id} is no event's id; one is a partition and a position, such as 3-17")
     found = None
     if int(partition) < partitions:
         found = await event_line(log, int(partition), min(int(position), 2**62))

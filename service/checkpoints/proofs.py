@@ -9,7 +9,7 @@ from time import monotonic
 
 from events.errors import InvalidRequest, NotFound
 from events.merkle import leaf_hash
-from service.auditing.travel import EventNotFound, line_of
+from service.auditing.travel import EventNotFound, NoEventId, line_of
 from service.checkpoints.keys import PublicKey
 from service.checkpoints.note import Checkpoint, Tree, origin_of, parse_notes
 from service.checkpoints.trees import Trees
@@ -50,13 +50,15 @@ class Proofs:
         return {"origin": self._origin, "keys": [str(key) for key in self._keys]}
 
     async def inclusion(self, event_id: str) -> View:
-        """Return the proof that an event is in the last checkpoint; raises NotFound and Unavailable.
+        """Return the proof that an event is in the last checkpoint; raises InvalidRequest, NotFound and Unavailable.
 
         A checkpoint that has a fresh event is waited for, 2 s at most.
         """
         self._require_keys()
         try:
             line = await line_of(self._log, self._partitions, event_id)
+        except NoEventId as error:
+            raise InvalidRequest.at("event", str(error)) from None
         except EventNotFound as error:
             raise NotFound(str(error), event=event_id) from None
         partition, position = line.event.partition, line.event.position

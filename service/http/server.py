@@ -246,7 +246,8 @@ async def _answered(
 
 
 async def _not_found(request: Incoming, _path: dict[str, str]) -> Answer:
-    raise NotFound(f"there is nothing at {request.rel_url.raw_path.encode('ascii', 'backslashreplace').decode()}")
+    path = request.rel_url.raw_path.encode("ascii", "backslashreplace").decode()
+    raise NotFound(f"there is nothing at {path}; GET /docs lists what there is")
 
 
 def _options(methods: str) -> Serve:

@@ -83,6 +83,7 @@ async def test_what_is_not_in_the_table_is_404(shared: Service, path: str) -> No
     for method in ("GET", "POST", "DELETE", "OPTIONS"):
         answer = await shared.call(method, path)
         assert (answer.status, answer.code) == (404, "not_found")
+        assert "GET /docs" in answer.json["detail"]
 
 
 @pytest.mark.asyncio(loop_scope="module")
