@@ -117,7 +117,8 @@ def nats_story(running: Running, account: str) -> Iterator[Line]:
         return
     server, prefix = masked(settings.nats_url.get_secret_value()), settings.subject_prefix
     body = json.dumps({"account": account, **example.asked})
-    yield Line("Reserve over NATS", f"nats -s {server} request {prefix}.cmd.dev.reserve '{body}' {KEY}")
+    tool = "" if shutil.which("nats") else ", with the tool of https://github.com/nats-io/natscli"
+    yield Line(f"Reserve over NATS{tool}", f"nats -s {server} request {prefix}.cmd.dev.reserve '{body}' {KEY}")
 
 
 def welcome(console: Console, running: Running, data: Path, demo: list[str], postgres_url: str) -> None:

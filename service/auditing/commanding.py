@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
+import tempfile
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,6 +73,9 @@ def could_not_run() -> Generator[None]:
         raise CouldNotRun(error.message) from None
     except (Refusal, EventNotFound, Outage, OSError, InvalidKey, InvalidNote) as error:
         raise CouldNotRun(str(getattr(error, "detail", error))) from None
+    except sqlite3.Error as error:  # of the temporary files into which a large replay goes
+        what = f"temporary files in {tempfile.gettempdir()} cannot be written: {error}"
+        raise CouldNotRun(f"{what}; make room there, or name another directory as TMPDIR") from None
     except Exception as error:  # noqa: BLE001 - whatever it is, nothing was found out
         _log.exception("this should not happen")
         raise CouldNotRun(f"{type(error).__name__}: {error}") from None

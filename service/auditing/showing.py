@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import click
 
@@ -146,6 +146,8 @@ def print_difference(view: View) -> None:
 
 
 def _told(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {figure}" for name, figure in cast("View", value).items())
     return "" if value is None else str(value)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from service.auditing.faults import Fault
 from service.auditing.marks import MarkList, Marks, MarkTable
 from service.checkpoints.directory import last_of_each
-from service.checkpoints.keys import PublicKey
+from service.checkpoints.keys import InvalidKey, PublicKey
 from service.checkpoints.note import Checkpoint, InvalidNote, parse_notes
 from service.store.checkpoints import StoredCheckpoints
 from service.store.log import Log
@@ -26,15 +26,32 @@ def read_checkpoints(path: Path) -> tuple[Checkpoint, ...]:
             raise InvalidNote(f"there is no checkpoint in {path}")
         return found
     text = path.read_text(encoding="utf-8", errors="replace")  # one that is cut off may end inside of a character
-    return tuple(parse_notes(text))
+    try:
+        return tuple(parse_notes(text))
+    except InvalidNote as error:
+        what = f"in {path}: {error}"
+        if text.startswith("{"):
+            what += "; this is JSON: of an answer of GET /v1/checkpoints/latest keep the `note` alone"
+        raise InvalidNote(what) from None
 
 
 def read_public_keys(named: Sequence[str]) -> tuple[PublicKey, ...]:
     """Return the public keys that are given as text or as files with one in each line; raises InvalidKey, OSError."""
-    texts: list[str] = []
-    for each in named:
-        texts += [each] if "+" in each else Path(each).read_text(encoding="utf-8").split()
-    return tuple(PublicKey.parse(text) for text in texts)
+    return tuple(key for each in named for key in _public_keys(each))
+
+
+def _public_keys(named: str) -> list[PublicKey]:
+    if "+" in named:
+        return [PublicKey.parse(named)]
+    if not Path(named).is_file():
+        raise InvalidKey(f"{named} is neither a file nor a public key, which is <name>+<id>+<base64>")
+    try:
+        return [PublicKey.parse(text) for text in Path(named).read_text(encoding="utf-8").split()]
+    except (InvalidKey, UnicodeDecodeError):
+        raise InvalidKey(
+            f"{named} has something else in it than public keys, which are <name>+<id>+<base64>; `credit-ledger key show` "
+            "prints those of a signing key's file"
+        ) from None
 
 
 def marks_of(checkpoints: Sequence[Checkpoint], trusted: Sequence[PublicKey]) -> tuple[MarkTable, list[Fault]]:

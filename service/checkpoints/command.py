@@ -16,7 +16,7 @@ def key() -> None:
     """Keys that sign checkpoints; LEDGER_SIGNING_KEY_FILE names the file."""
 
 
-@key.command("create")
+@key.command("create", short_help="Make a key, and print the public one.")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--name", default=NAME_DEFAULT, show_default=True, help="Stands before each of its signatures.")
 def create(file: Path, name: str) -> None:
@@ -33,8 +33,10 @@ def create(file: Path, name: str) -> None:
         write_key(file, made)
     except FileExistsError:
         raise click.ClickException(f"{file} exists; a key is never overwritten") from None
-    except (InvalidKey, OSError) as error:
+    except InvalidKey as error:
         raise click.ClickException(str(error)) from None
+    except OSError as error:
+        raise click.ClickException(f"{file} cannot be written: {error.strerror}") from None
     click.echo(str(made.public))
 
 

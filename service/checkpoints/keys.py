@@ -138,7 +138,11 @@ class SigningKey:
 
 def read_keys(path: Path) -> tuple[SigningKey, ...]:
     """Return the keys of a file; raises InvalidKey and OSError."""
-    keys = [SigningKey.parse(line.strip()) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        keys = [SigningKey.parse(line) for line in lines if line]
+    except (InvalidKey, UnicodeDecodeError) as error:
+        raise InvalidKey(f"{path} is no file of signing keys: {error}") from None
     if not keys:
         raise InvalidKey(f"{path} has no key")
     return tuple(keys)

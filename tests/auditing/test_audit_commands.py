@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import sqlite3
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -17,8 +18,9 @@ import pytest
 from events.instants import Instant
 from service.auditing.commanding import COULD_NOT_RUN, CouldNotRun, could_not_run
 from service.auditing.exported import verify_export
-from service.checkpoints.keys import SigningKey
-from service.checkpoints.note import Checkpoint, Tree, origin_of
+from service.auditing.trusted import read_checkpoints, read_public_keys
+from service.checkpoints.keys import InvalidKey, SigningKey, read_keys
+from service.checkpoints.note import Checkpoint, InvalidNote, Tree, origin_of
 from tests.program import credit_ledger
 from tests.servers import PARTITIONS
 
@@ -148,6 +150,32 @@ def test_what_breaks_off_says_nothing_about_the_history(error: BaseException) ->
     with pytest.raises(CouldNotRun) as ended, could_not_run():
         raise error
     assert ended.value.exit_code == COULD_NOT_RUN
+
+
+def test_temporary_files_without_room_are_told_without_a_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(CouldNotRun, match=r"temporary files in .* TMPDIR"), could_not_run():
+        raise sqlite3.OperationalError("database or disk is full")
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("checkpoint", b'{"number": 4, "note": "..."}', r"kept: .*keep the `note` alone"),
+        ("checkpoint", b"some words", r"kept: .*no checkpoint"),
+        ("key", b"\xff\xfe", r"kept has something else in it than public keys"),
+        ("key", b"PRIVATE+KEY+name+id+secret", r"kept has something else .*`credit-ledger key show`"),
+        ("key", None, r"kept is neither a file nor a public key"),
+        ("signing key", b"some words", r"kept is no file of signing keys"),
+    ],
+)
+def test_a_file_that_is_something_else_is_named(tmp_path: Path, name: str, content: bytes | None, told: str) -> None:
+    read = {"checkpoint": read_checkpoints, "key": lambda path: read_public_keys([str(path)]), "signing key": read_keys}
+    kept = tmp_path / "kept"
+    if content is not None:
+        kept.write_bytes(content)
+    with pytest.raises((InvalidKey, InvalidNote), match=told):
+        read[name](kept)
 
 
 def test_an_output_that_is_full_is_no_database_that_is_away(tmp_path: Path, audited_url: str) -> None:
