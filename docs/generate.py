@@ -31,6 +31,7 @@ from service.settings import PREFIX, Settings, UpSettings
 
 FOLDER = Path(__file__).parent / "reference"
 RULES = Path(__file__).parent / "rules.toml"
+FIELDS = Path(__file__).parent / "fields.toml"
 NOTICE = "<!-- Written by docs/generate.py; change the code, not this page. -->"
 
 
@@ -74,23 +75,61 @@ def _type(annotation: object) -> str:
 
 
 def commands_page() -> str:
-    """Every command with its fields."""
+    """Every command with its fields, and what each means."""
     parts = [
-        "# Commands\n\nThe fields of each command. Over HTTP those that stand in the path are left out of the body."
+        (
+            "# Commands\n\nThe fields of each command; those in bold are required. Over HTTP those that stand in the path are left out of"
+            " the body.\n\nAn id or a name is 1 to 128 letters, digits and `_ : @ -`. An instant is RFC 3339 with an offset, such as"
+            " `2026-11-01T09:30:00Z`. Integers go up to 2^53-1 unless said otherwise; a price's figures may be decimal texts. A `reference` has up to"
+            " 200 characters, a `reason` up to 500. The exact types are in [openapi.json](openapi.json)."
+        )
     ]
+    meanings = tomllib.loads(FIELDS.read_text(encoding="utf-8"))
     for name, forms in commands.COMMANDS.items():
         for form in forms:
-            title = f"## `{name}`" + (" without a reservation" if form is commands.ConsumeDirect else "")
+            is_direct = form is commands.ConsumeDirect
+            title = f"## `{name}`" + (" without a reservation" if is_direct else "")
+            own = {**meanings["all"], **meanings.get("consume_direct" if is_direct else name, {})}
             rows = [
                 (
-                    f"`{field.name}`",
-                    _type(field.type),
-                    "yes" if field.default is dataclasses.MISSING else "",
+                    f"**`{field.name}`**" if field.default is dataclasses.MISSING else f"`{field.name}`",
+                    _in_words(str(field.type)),
+                    own[field.name],
                 )
                 for field in dataclasses.fields(form)
             ]
-            parts.append(f"{title}\n\n{first_sentence(form)}\n\n{table(('field', 'type', 'required'), rows)}")
+            parts.append(f"{title}\n\n{first_sentence(form)}\n\n{table(('field', 'type', 'meaning'), rows)}")
     return "\n\n".join(parts)
+
+
+TYPES = {
+    **dict.fromkeys(("Id", "NewId", "Name", "ConsumptionId", "GrantId"), "id"),
+    **dict.fromkeys(("Params", "Occupies", "Overrides", "Metadata", "Cost"), "object"),
+    **dict.fromkeys(("Lines", "LineCharges"), "list of objects"),
+    **dict.fromkeys(("Reference", "Reason"), "text"),
+    "Amount": "integer from 0",
+    "Positive": "integer from 1",
+    "Quantity": "integer, 1 to 1,000,000,000",
+    "When": "instant",
+    "Overage": "`draw`, `reject`, `cap`",
+    "Status": "`active`, `frozen`, `closed`",
+    "bool": "true or false",
+    "Annotated[int, Field(ge=1, le=TTL_SECONDS_MAX)]": f"integer, 1 to {commands.TTL_SECONDS_MAX}",
+    "Annotated[int, Field(ge=0, le=1000)]": "integer, 0 to 1000",
+    "Annotated[int, Field(ge=-FIGURE_MAX, le=FIGURE_MAX)]": "integer, not 0",
+    "Annotated[tuple[Name, ...], Field(min_length=1, max_length=100)]": "list of ids, 1 to 100",
+}
+
+
+def _in_words(annotation: str) -> str:
+    """Return a field's type for people who know no Python."""
+    kind = annotation.removesuffix(" | None")
+    choices = re.fullmatch(r"Literal\[(.*)\]", kind)
+    return (
+        TYPES[kind]
+        if choices is None
+        else ", ".join(f"`{each}`" for each in re.findall(r"'(.*?)'", choices[1].replace('"', "'")))
+    )
 
 
 def events_page() -> str:
