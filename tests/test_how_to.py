@@ -53,8 +53,8 @@ async def test_prices_are_changed_as_the_page_says(tmp_path: Path, database_url:
     editor = "sed -i -e s/2026-11-01/2026-12-01/"
     printed = run_page("change-prices.md", tmp_path, LEDGER_DATABASE_URL=database_url, EDITOR=editor)
     assert "catalog 2026-12-01 is in force" in printed
-    assert "2026-10-01 -> 2026-11-01: no difference" in printed
-    assert printed.rstrip().endswith("catalog 2026-10-01 is in force; services that run take it over within seconds")
+    assert "2026-11-01 -> 2026-12-01: no difference" in printed
+    assert printed.rstrip().endswith("catalog 2026-11-01 is in force; services that run take it over within seconds")
 
 
 async def test_the_log_is_verified_as_the_page_says(tmp_path: Path, database_url: str) -> None:
