@@ -171,7 +171,8 @@ def configuration_page() -> str:
         " `credit-ledger check-config` shows what is in force and where it came from.\n\n"
         + table(("setting", "default", "default of `up`", "meaning"), rows)
         + "\n\n## Tokens\n\n`LEDGER_TOKENS` names a TOML file. `credit-ledger token create --name checkout --scope spend` prints a token"
-        " once, and the entry to add. Scopes: "
+        " once, and the entry to add. The file is read at the start, so a change needs a restart. To replace a token, add an entry of the"
+        f" same name, restart, let its owner change over, and remove the old one.\n\n{TOKENS}\n\nScopes: "
         + ", ".join(f"`{scope}`" for scope in sorted(access.SCOPES))
         + ".\n\n"
         + table(("command", "scope"), [(f"`{name}`", f"`{scope}`") for name, scope in access.COMMAND_SCOPES.items()])
@@ -202,6 +203,18 @@ def semantics_page() -> str:
         parts.append(f"## {section}. {title}\n\n{table(('', 'rule', 'tests, below `tests/`'), rows)}")
     return "\n\n".join(parts)
 
+
+TOKENS = """```toml
+[[token]]                      # who calls over HTTP
+name = "checkout"              # the actor of its events
+sha256 = "9f86d0..."           # of the token, which is stored nowhere
+scopes = ["read", "spend"]
+accounts = ["shop-"]           # prefixes; left out: every account
+
+[[caller]]                     # who calls over NATS, where the broker's permissions tie the name to the credentials
+name = "renderer"              # the <caller> of credits.cmd.<caller>.<command>
+scopes = ["spend"]
+```"""
 
 SETTINGS = {
     "database_url": "PostgreSQL, as a URL",

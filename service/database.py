@@ -36,7 +36,8 @@ _ADVICE = {
     "3F000": "the database has no ledger yet; run `credit-ledger migrate`",
     "42P01": "the database has no ledger of this release; run `credit-ledger migrate`",
     "42883": "the database has no ledger of this release; run `credit-ledger migrate`",
-    "42501": "the user in {setting} lacks the rights; run `credit-ledger migrate` as the database's owner",
+    "42501": "the user in {setting} lacks the rights: after `credit-ledger migrate`, which the database's owner runs, `serve` "
+    "needs `grant credit_ledger_app to` that user",
 }
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import cast
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -14,7 +15,7 @@ from service.late import LateGroup
 from service.settings import CATALOGS, InvalidSettings, Settings, UpSettings, load, masked, read_access, read_catalog
 from tests.bus.calling import caller_at
 from tests.program import credit_ledger, started
-from tests.servers import create_database, database_at, eventually
+from tests.servers import create_database, database_at, eventually, execute
 
 CATALOG = str(CATALOGS / "asset_studio.toml")
 SERVES = "serves on"
@@ -198,6 +199,10 @@ async def test_what_keeps_the_database_from_being_used_is_told(tmp_path: Path, p
         assert "hidden" not in ran.stderr
     first = credit_ledger(tmp_path, "migrate", DATABASE_URL=empty, PARTITIONS="4")
     assert "applied 0001_log.sql" in first.stdout, first.stderr
+    await execute(empty, "create role newcomer login password 'secret'")
+    stranger = urlsplit(empty)._replace(netloc=f"newcomer:secret@{empty.rpartition('@')[2].partition('/')[0]}").geturl()
+    ran = credit_ledger(tmp_path, "serve", DATABASE_URL=stranger, **settings)
+    assert (ran.returncode, "grant credit_ledger_app to" in ran.stderr) == (1, True), ran.stderr
     again = credit_ledger(tmp_path, "migrate", DATABASE_URL=empty, PARTITIONS="4")
     assert (again.returncode, "nothing to do" in again.stdout) == (0, True)
     for command in ("migrate", "serve"):
