@@ -69,11 +69,6 @@ def routes_page() -> str:
     return "# HTTP routes\n\n" + table(("method", "path", "command or query", "scope"), rows)
 
 
-def _type(annotation: object) -> str:
-    text = annotation if isinstance(annotation, str) else str(annotation)
-    return f"`{text}`"
-
-
 def commands_page() -> str:
     """Every command with its fields, and what each means."""
     parts = [
@@ -141,21 +136,68 @@ def events_page() -> str:
         facts.Refunded: facts.RefundedKind,
         facts.PlanChanged: facts.PlanChangedKind,
     }
-    parts = ["# Events\n\nThe `data` of each type. Fields marked optional are left out when they are empty."]
-    for data, name in TYPE_OF.items():
-        rows = [
-            (f"`{field.encode_name}`", "" if field.required else "optional", _name(data, field.name))
-            for field in msgspec.structs.fields(data)
-        ]
-        listed = ", ".join(f"`{kind}`" for kind in kinds[data].__args__)
-        parts.append(
-            f"## `{name}`\n\n{first_sentence(data)}\n\nKinds: {listed}.\n\n{table(('field', '', 'type'), rows)}"
+    parts = [
+        (
+            "# Events\n\nThe `data` of each type. Fields marked optional are left out when they are empty. What each event does to a balance,"
+            " and what stands around `data`, is in [The format of the log](log-format.md); the [schemas](events/) are for programs."
         )
+    ]
+    named: list[type] = []
+    for data, name in TYPE_OF.items():
+        listed = ", ".join(f"`{kind}`" for kind in kinds[data].__args__)
+        parts.append(f"## `{name}`\n\n{first_sentence(data)}\n\nKinds: {listed}.\n\n{_fields(data, named)}")
+    parts.append("## Parts of events")
+    parts += [f"### {part.__name__}\n\n{first_sentence(part)}\n\n{_fields(part, named)}" for part in named]
     return "\n\n".join(parts)
 
 
-def _name(data: type, field: str) -> str:
-    return _type(inspect.get_annotations(data)[field])
+def _fields(data: type, named: list[type]) -> str:
+    """Return the table of a record's fields; the records that its types name are added to those that are `named`."""
+    types = inspect.get_annotations(data)
+    rows = [
+        (
+            f"`{field.encode_name}`",
+            "" if field.required else "optional",
+            _of_event(str(types[field.name]), data, named),
+        )
+        for field in msgspec.structs.fields(data)
+    ]
+    return table(("field", "", "type"), rows)
+
+
+PLAIN = {
+    "int": "integer",
+    "str": "text",
+    "bool": "true or false",
+    "Instant": "instant",
+    "AuditValue": "text, number, true or false, null, or limits by name",
+}
+
+
+def _of_event(annotation: str, data: type, named: list[type]) -> str:
+    """Return a type for people who know no Python."""
+    kind, _, _ = annotation.partition(" | None")
+    null = " or null" if annotation != kind else ""
+    inner = re.fullmatch(r"(list|dict|Literal|tuple)\[(.*)\]", kind)
+    if inner is None:
+        words = [PLAIN.get(each) or _named(each, data, named) for each in kind.split(" | ")]
+        return " or ".join(words) + null
+    if inner[1] == "Literal":
+        return ", ".join(f"`{each}`" for each in re.findall(r"['\"](.*?)['\"]", inner[2])) + null
+    if inner[1] == "dict":
+        return f"{_of_event(inner[2].removeprefix('str, '), data, named)}, by name{null}"
+    if inner[1] == "tuple":
+        return f"({', '.join(_of_event(each, data, named) for each in inner[2].split(', '))}){null}"
+    return f"list of {_of_event(inner[2], data, named)}{null}"
+
+
+def _named(name: str, data: type, named: list[type]) -> str:
+    found = getattr(sys.modules[data.__module__], name)
+    if not (isinstance(found, type) and issubclass(found, msgspec.Struct)):
+        return _of_event(str(found).replace("typing.", ""), data, named)
+    if found not in named:
+        named.append(found)
+    return f"[{name}](#{name.lower()})"
 
 
 def configuration_page() -> str:
