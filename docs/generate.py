@@ -170,7 +170,7 @@ PLAIN = {
     "str": "text",
     "bool": "true or false",
     "Instant": "instant",
-    "AuditValue": "text, number, true or false, null, or limits by name",
+    "AuditValue": "text, number, true, false, null or limits",
 }
 
 
