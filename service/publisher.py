@@ -34,7 +34,7 @@ from service.store.publishing import Lease, Outbox, PublishedLine
 WINDOW_MESSAGES_MAX = 128
 PAGE_LINES_MAX = 1024
 PAGE_PARTITIONS_MAX = 16
-"""So a page has a window's worth of each of its partitions, which docs/adr/0010-one-publisher.md counts on."""
+"""So a page has a window's worth of each of its partitions, which docs/adr/0009-one-publisher.md counts on."""
 POLL_SECONDS = 0.2
 POLLS_FOR_EACH_LOOK = 5
 RETRY_SECONDS = 0.05

@@ -4,7 +4,7 @@ A window is sent without waiting for the single answers. Three headers keep it i
 way: each message says the sequence that the stream must have reached, and from the second one on which message must be
 the last one in it. So when one is lost, all behind it are refused; and a publisher that was frozen in the middle of a
 window and wakes up later finds that others went on, and is refused for ever. Why both are needed:
-docs/adr/0010-one-publisher.md.
+docs/adr/0009-one-publisher.md.
 """
 
 from __future__ import annotations
