@@ -2,12 +2,14 @@
 
 A family has a name, a help text and labels; `labels(...)` gives the one value for these labels, which whoever counts
 keeps at hand, so that counting is an addition and no look-up. What is not counted as it happens, such as the position
-of a partition's head, is set by a probe that runs right before the metrics are written; a probe whose source is away
-leaves its figures out of the answer.
+of a partition's head, is set by a probe that runs right before the metrics are written; a probe whose source is away,
+or does not answer within two seconds, leaves its figures out of the answer. The others are there in any outage.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Iterator
 from itertools import accumulate
@@ -18,6 +20,10 @@ from service.outages import Outage
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of the buckets of a latency."""
+PROBE_SECONDS_MAX = 2.0
+"""Of all probes together, which run side by side."""
+
+_log = logging.getLogger(__name__)
 
 
 class Value:
@@ -108,22 +114,32 @@ class Metrics:
         return family
 
     def probe(self, run: Callable[[], Awaitable[None]]) -> None:
-        """Have `run` called before the metrics are written; it may raise Outage."""
+        """Have `run` called before the metrics are written, beside the other probes; it may raise Outage."""
         self._probes.append(run)
 
     async def exposition(self) -> str:
-        """Return all metrics as text."""
-        for run in self._probes:
-            try:
-                await run()
-            except Outage:
-                continue
+        """Return all metrics as text, within little more than two seconds."""
+        probing = [asyncio.create_task(_figures(run)) for run in self._probes]
+        if probing:
+            _, late = await asyncio.wait(probing, timeout=PROBE_SECONDS_MAX)
+            for task in late:  # nobody waits for its end, which may take as long as the outage
+                task.cancel()
         return "".join(f"{line}\n" for family in self._families.values() for line in family.lines())
 
     def _add(self, name: str, family: Family[Value] | Family[Distribution]) -> None:
         if name in self._families:
             raise ValueError(f"there is a metric {name} already")
         self._families[name] = family
+
+
+async def _figures(run: Callable[[], Awaitable[None]]) -> None:
+    """Have a probe set its figures, if it can."""
+    try:
+        await run()
+    except Outage as outage:
+        _log.debug("some figures are not known now: %s", outage)
+    except Exception:  # noqa: BLE001 - whatever it is, the other figures are told
+        _log.exception("some figures could not be read")
 
 
 def _braced(*labels: str) -> str:

@@ -1,5 +1,6 @@
 """Health, readiness and metrics: open, quick, and honest when the database is away."""
 
+import asyncio
 import re
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from service.telemetry.health import Health
 from service.telemetry.metrics import Metrics
 from tests.http.stage import Service
+from tests.servers import eventually
 
 SAMPLE = re.compile(r'^([a-z_]+)(?:\{((?:[a-z_]+="(?:[^"\\\n]|\\["\\n])*",?)*)\})? ([0-9.e+-]+|\+Inf)$')
 
@@ -95,3 +97,27 @@ def test_labels_are_escaped_and_a_name_stands_once() -> None:
         metrics.number("gauge", "a", "A.")
     with pytest.raises(ValueError, match="labels"):
         family.labels("1", "2")
+
+
+async def test_a_probe_that_hangs_or_breaks_keeps_no_other_figure_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.telemetry.metrics.PROBE_SECONDS_MAX", 0.05)
+    metrics = Metrics()
+    figure = metrics.number("gauge", "figure", "A figure.").labels()
+    ended: list[str] = []
+
+    async def hangs() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("hangs")
+
+    async def breaks() -> None:
+        raise RuntimeError("the password is hunter2")
+
+    async def works() -> None:
+        figure.value = 7
+
+    for probe in (hangs, breaks, works):
+        metrics.probe(probe)
+    assert "figure 7\n" in await metrics.exposition()
+    await eventually(lambda: ended == ["hangs"], "the probe is not left running")
