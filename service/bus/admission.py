@@ -15,13 +15,24 @@ from service.replies import TooLarge
 _ID = re.compile(r"[A-Za-z0-9_:@-]{1,128}")
 
 
-def admit(access: Access, caller: str, scope: Scope | None, headers: Mapping[str, str], body_bytes: int) -> Actor:
+BATCH_BYTES_MAX = 4 * 1024 * 1024
+"""As over HTTP, however large a message of the server may be."""
+
+
+def admit(
+    access: Access,
+    caller: str,
+    scope: Scope | None,
+    headers: Mapping[str, str],
+    body_bytes: int,
+    bytes_max: int = BODY_BYTES_MAX,
+) -> Actor:
     """Return the author of a request; raises Refusal. What has no scope is unknown, which the gateway says."""
     actor = _actor(caller, headers.get("On-Behalf-Of"))
     if scope is not None:
         access.caller(caller).require(scope)
-    if body_bytes > BODY_BYTES_MAX:
-        raise TooLarge(f"the body has {body_bytes} bytes; at most {BODY_BYTES_MAX} are taken", bytes_max=BODY_BYTES_MAX)
+    if body_bytes > bytes_max:
+        raise TooLarge(f"the body has {body_bytes} bytes; at most {bytes_max} are taken", bytes_max=bytes_max)
     return actor
 
 

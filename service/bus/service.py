@@ -22,7 +22,7 @@ from nats.aio.msg import Msg
 
 from events.errors import Refusal
 from service.access import COMMAND_SCOPES, QUERY_SCOPES, Access
-from service.bus.admission import admit
+from service.bus.admission import BATCH_BYTES_MAX, admit
 from service.bus.connection import Connection, LastingClient
 from service.bus.discovery import Discovery
 from service.bus.endpoint import Endpoint
@@ -92,7 +92,7 @@ class Bus:
 
     async def _batch(self, caller: str, message: Msg, headers: Mapping[str, str]) -> Reply:
         try:
-            actor = admit(self._access, caller, None, headers, 0)
+            actor = admit(self._access, caller, None, headers, len(message.data), BATCH_BYTES_MAX)
         except Refusal as refusal:
             return refused(refusal)
         return await self._gateway.batch(message.data, actor=actor, admit=self._access.caller(caller).admit_command)

@@ -7,6 +7,7 @@ import pytest
 from events.recorded import Actor
 from service.access import Access
 from service.bus import service as bus_service
+from service.bus.admission import BATCH_BYTES_MAX
 from service.bus.streams import BODY_BYTES_MAX
 from service.replies import Reply
 from tests.bus.calling import ANSWER_SECONDS_MAX, Call, Scripted, bus_of, caller_of, serving
@@ -173,6 +174,14 @@ async def test_a_body_above_64_kib_is_too_large(nats_url: str) -> None:
             assert (answer.status, answer.code) == (413, "too_large")
             assert (await caller.query("check", b" " * bytes_sent)).code == "too_large"
     assert len(gateway.calls) == 1
+
+
+async def test_a_batch_above_4_mib_is_too_large_however_large_a_message_may_be(nats_url: str) -> None:
+    gateway = Scripted()
+    async with serving(gateway, nats_url) as caller:
+        assert (await caller.command("batch", b" " * BATCH_BYTES_MAX)).code == "internal"  # this gateway has none
+        answer = await caller.command("batch", b" " * (BATCH_BYTES_MAX + 1))
+        assert (answer.status, answer.code) == (413, "too_large")
 
 
 async def test_an_answer_that_no_message_can_hold_does_not_end_the_connection(nats_url: str) -> None:
