@@ -143,7 +143,7 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
         for worker in (follower, sweeper, *_inside(settings, projector), alerting):
             worker.start()
             stack.push_async_callback(worker.stop)
-        checks: dict[str, Check] = {"database": log.identity}
+        checks: dict[str, Check] = {"database": log.writable}
         if delivery is not None:
             checks["events"] = delivery.publisher.check
             alarms["checkpoints"] = lambda: delivery.checkpoints.alarm if delivery.checkpoints else None
@@ -209,7 +209,7 @@ def _delivery(settings: Settings, ledger: Ledger, gateway: Gateway, access: Acce
     bus = DurableBus(
         gateway=gateway,
         access=access,
-        healthy=ledger.log.identity,
+        healthy=ledger.log.writable,
         url=settings.nats_url.get_secret_value(),
         credentials=settings.nats_creds,
         prefix=settings.subject_prefix,

@@ -101,14 +101,15 @@ def explained(settings: Settings) -> Generator[None]:
         yield
     except LookupError as error:
         raise StartError(str(error.args[0])) from None
-    except (Outage, OSError, TimeoutError) as error:
-        raise StartError(
-            f"the database cannot be reached at {masked(database_url(settings))}: start it, or correct "
-            f"{PREFIX}DATABASE_URL ({error.__cause__ or error})"
-        ) from None
     except Exception as error:
         # asyncpg's errors have a class each and PostgreSQL's code; only the store may know the classes.
-        advice = _ADVICE.get(str(getattr(error, "sqlstate", "")))
-        if advice is None:
+        told = error.__cause__ if isinstance(error, Outage) and error.__cause__ is not None else error
+        advice = _ADVICE.get(str(getattr(told, "sqlstate", "")))
+        if advice is not None:
+            raise StartError(f"{advice.format(setting=f'{PREFIX}DATABASE_URL')} ({told})") from None
+        if not isinstance(error, Outage | OSError | TimeoutError):
             raise
-        raise StartError(f"{advice.format(setting=f'{PREFIX}DATABASE_URL')} ({error})") from None
+        raise StartError(
+            f"the database cannot be reached at {masked(database_url(settings))}: start it, or correct "
+            f"{PREFIX}DATABASE_URL ({told})"
+        ) from None

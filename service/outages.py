@@ -24,6 +24,10 @@ class Unavailable(Outage):
     """The database cannot be reached, or did not answer in time."""
 
 
+class Failed(Outage):
+    """The ledger failed on this very command, though what it needs is there; whether it was written may be open."""
+
+
 class Overloaded(Outage):
     """More commands wait than the ledger takes on."""
 

@@ -10,7 +10,7 @@ import orjson
 
 from events.errors import Refusal
 from projections.outcome import answer, dry_answer, free_answer
-from service.outages import Outage
+from service.outages import Failed, Outage
 from service.requests import Outcome
 
 
@@ -24,6 +24,8 @@ class Reply:
     retry_after_seconds: int | None = None
     etag: str | None = None
     """What stands for the answer's content, whenever it was asked for; HTTP answers 304 to who has it already."""
+    is_failure: bool = False
+    """The ledger failed on this very request: it is no outage, which would end by itself."""
 
 
 TAGGED = frozenset({"balance", "quota"})
@@ -69,7 +71,7 @@ def refused(refusal: Refusal) -> Reply:
 def out_of_order(outage: Outage) -> Reply:
     """Return the reply that carries an outage: nothing is wrong with the request, it may be sent again."""
     body = problem(503, outage.code, outage.title, outage.detail)
-    return Reply(503, body, outage.code, outage.retry_after_seconds)
+    return Reply(503, body, outage.code, outage.retry_after_seconds, is_failure=isinstance(outage, Failed))
 
 
 def told(outcome: Outcome, *, dry_run: bool = False) -> Reply:
@@ -89,4 +91,4 @@ def _tried(view: dict[str, object]) -> dict[str, object]:
 def failed() -> Reply:
     """Return the reply for an error of our own; it says nothing of what happened inside."""
     detail = "the ledger failed on this request; a command can be looked up by its key and sent again with it"
-    return Reply(500, problem(500, "internal", "Internal error", detail), "internal")
+    return Reply(500, problem(500, "internal", "Internal error", detail), "internal", is_failure=True)

@@ -34,7 +34,7 @@ from events.instants import Instant
 from service.attempt import Attempt
 from service.deciding import Decider
 from service.intake import Intake, mismatch
-from service.outages import Outage, Unavailable
+from service.outages import Failed, Outage, Unavailable
 from service.pending import Pending
 from service.recall import recall
 from service.store.batches import Appended, Batch, Head, KnownItems, KnownKeys, Stale, Written
@@ -170,7 +170,7 @@ class Writer:
             if len(todo) > 1:
                 self._separate(todo)
             else:
-                self._give_up(todo, None, Unavailable("the ledger failed on this command; look its key up"))
+                self._give_up(todo, None, Failed("the ledger failed on this command; look its key up"))
         return None
 
     def _separate(self, todo: list[Pending]) -> None:

@@ -219,7 +219,7 @@ class Submissions:
             if reply.status < 500:
                 return reply
             was_well = await self._recovered()
-            if was_well and reply.code in ("unavailable", "internal"):
+            if was_well and reply.is_failure:
                 failures += 1
             if failures >= FAILURES_MAX:
                 return reply

@@ -109,6 +109,11 @@ def _result(outcome: str, keys: frozenset[bytes]) -> Appended:
             return Stale()
 
 
+def nothing() -> tuple[object, ...]:
+    """Return the parameters of `ledger.append` for no batch at all."""
+    return _arguments([])
+
+
 def _arguments(batches: Sequence[Batch]) -> tuple[object, ...]:
     """Return the parameters of `ledger.append` in their order."""
     counts = [len(batch.events) for batch in batches]

@@ -18,8 +18,9 @@ import asyncpg
 from events.account import Key
 from events.instants import Instant, instant, moment
 from service.outages import Unavailable
-from service.store.appending import Appender
+from service.store.appending import Appender, nothing
 from service.store.batches import Appended, Batch, Head
+from service.store.refusing import BROKEN, REFUSED, Reasons, words
 from service.store.statements import statements
 
 _SQL = statements("log.sql")
@@ -27,24 +28,6 @@ _SQL = statements("log.sql")
 CONNECTIONS = 8
 COMMAND_TIMEOUT_SECONDS = 10.0
 NO_LEDGER = "the database has no ledger; run `credit-ledger migrate`"
-BROKEN = (
-    OSError,
-    TimeoutError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # the server ended the connection in the very moment in which a statement was sent
-    asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.ReadOnlySQLTransactionError,
-    asyncpg.SerializationError,
-    asyncpg.DeadlockDetectedError,
-    asyncpg.QueryCanceledError,
-    asyncpg.InsufficientResourcesError,
-)
-"""What means "not now": the outcome of the statement is open, and the same statement may be sent again."""
-
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
     Lent = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
@@ -85,6 +68,7 @@ class Log:
         self._kept: list[Lent] = []
         """At hand for appends: to borrow a connection and give it back costs as much as a short append."""
         self._kept_max = kept_max
+        self._reasons = Reasons()
         self._appender = Appender(self._appending)
 
     @classmethod
@@ -145,23 +129,33 @@ class Log:
         """Let errors that mean "not now" be Unavailable, and trust no connection to a server that became read-only."""
         try:
             yield
-        except asyncpg.ReadOnlySQLTransactionError as error:
-            await self._let_go()
-            await self._pool.expire_connections()
-            raise Unavailable("the database is read-only") from error
-        except BROKEN as error:
-            raise Unavailable("the database cannot be reached or did not answer in time") from error
+        except (*BROKEN, *REFUSED) as error:
+            self._reasons.tell(error)
+            if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+                await self._let_go()
+                await self._pool.expire_connections()
+            raise Unavailable(words(error)) from error
 
     async def identity(self) -> tuple[str, int]:
         """Return the ledger's id and its number of partitions."""
         try:
             async with self.connection() as connection:
                 row = await connection.fetchrow(_SQL["identity"])
-        except asyncpg.UndefinedTableError:
+        except Unavailable as outage:
+            if not isinstance(outage.__cause__, asyncpg.UndefinedTableError):
+                raise
             row = None
         if row is None:
             raise LookupError(NO_LEDGER)
         return row["id"], row["partitions"]
+
+    async def writable(self) -> None:
+        """Return when a batch could be appended; raises Unavailable when none can, whatever may still be read.
+
+        It appends nothing, for which the server looks at everything that an append needs but the room on its disk.
+        """
+        async with self.connection() as connection:
+            await connection.fetchrow(_SQL["append"], *nothing())
 
     def append(self, batch: Batch) -> Awaitable[Appended]:
         """Append a batch if the head is the one it expects; awaited, it raises Unavailable (outcome open) and ClockSkew.

@@ -141,7 +141,7 @@ async def delivering(
     ledger = await Ledger.open(log, CATALOG)
     reads = Reads(ledger)
     gateway = gateway or Gateway(ledger, reads)
-    bus = DurableBus(gateway=gateway, access=access or Access.open(), healthy=log.identity, url=nats_url, prefix=prefix)
+    bus = DurableBus(gateway=gateway, access=access or Access.open(), healthy=log.writable, url=nats_url, prefix=prefix)
     outbox = Outbox(log)
     publisher = Publisher(outbox, bus.events, prefix=prefix, source=source_of(ledger.id), partitions=ledger.partitions)
     ledger.followers.append(publisher.note)

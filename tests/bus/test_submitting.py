@@ -11,10 +11,11 @@ import pytest
 from nats.js.api import DiscardPolicy
 
 from service.access import Access
+from service.bus.submissions import FAILURES_MAX
 from service.embedded import EmbeddedNats
 from service.embedded.child import free_port
 from service.gateway import Gateway
-from service.outages import Unavailable
+from service.outages import Failed, Unavailable
 from service.replies import Reply, out_of_order
 from service.telemetry.metrics import Metrics
 from tests.bus.calling import Call, Scripted, publish_raw
@@ -217,7 +218,7 @@ async def test_a_command_that_always_fails_while_the_ledger_is_well_goes_to_the_
 
     async def script(call: Call) -> Reply:
         if b"poison" in call.body:
-            return out_of_order(Unavailable("the ledger failed on this command; look its key up"))
+            return out_of_order(Failed("the ledger failed on this command; look its key up"))
         return Reply(201, b"{}")
 
     async with delivering(database_url, nats_url, new_prefix(), gateway=scripted(script)) as stage:
@@ -228,6 +229,26 @@ async def test_a_command_that_always_fails_while_the_ledger_is_well_goes_to_the_
         (result,) = await stored(stage, "RESULTS", 1)
     assert (dead.headers["Reason"], dead.headers["Ledger-Status"]) == ("unavailable", "503")
     assert result.headers["Idempotency-Key"] == "2"
+
+
+async def test_a_command_waits_through_an_outage_however_well_the_ledger_looks(
+    database_url: str, nats_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk, say, which nothing but writing notices; the dead would ask for a hand."""
+    monkeypatch.setattr("service.bus.submissions.RETRY_SECONDS_MAX", 0.01)
+    asked = 0
+
+    async def script(_call: Call) -> Reply:
+        nonlocal asked
+        asked += 1
+        return Reply(201, b"{}") if asked > 3 * FAILURES_MAX else out_of_order(Unavailable("no room left"))
+
+    async with delivering(database_url, nats_url, new_prefix(), gateway=scripted(script)) as stage:
+        await is_taking(stage)
+        await submit(stage, "reserve", {"account": "a", "amount": 1, "idempotency_key": "1"})
+        (result,) = await stored(stage, "RESULTS", 1)
+        assert (await stage.js.stream_info(stage.stream("DEAD"))).state.messages == 0
+    assert result.headers["Ledger-Status"] == "201"
 
 
 async def test_an_outcome_that_cannot_be_stored_is_an_alarm_and_told_when_it_can(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from time import monotonic
 from urllib.parse import urlsplit
 
@@ -10,7 +11,7 @@ import pytest
 from events.errors import InsufficientCredits
 from service.ledger import Ledger
 from service.outages import Unavailable
-from tests.servers import database_at, execute
+from tests.servers import database_at, eventually, execute
 from tests.writer.asking import OpenLedger, accounts_of, ask, said
 from tests.writer.auditing import audited
 from tests.writer.holding import held_head, once_after
@@ -166,6 +167,38 @@ async def test_a_database_that_became_read_only_is_left_for_the_one_that_is_not(
     await execute(server, f"ALTER DATABASE {name} RESET default_transaction_read_only")
     assert (await sent).written
     assert (await audited(database_url)).hashes("a", request.key) == (await sent).events
+
+
+async def test_a_database_that_only_reads_or_refuses_the_ledger_is_not_one_to_write_to(
+    open_ledger: OpenLedger, database_url: str
+) -> None:
+    """Reads go on meanwhile, so whoever asks for one of them cannot tell: readiness and durable commands ask this."""
+    ledger = await open_ledger()
+    name = urlsplit(database_url).path.removeprefix("/")
+    server = database_at(database_url, "postgres")
+    await ledger.log.writable()
+    await execute(server, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    await execute(server, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+    await eventually(lambda: reads(ledger), "connected again")
+    with pytest.raises(Unavailable, match="read-only"):
+        await ledger.log.writable()
+    await execute(server, f"ALTER DATABASE {name} RESET default_transaction_read_only")
+    await ledger.log.writable()
+    await execute(database_url, "ALTER TABLE ledger.accounts RENAME TO elsewhere")
+    with pytest.raises(Unavailable, match="not one that this ledger may use"):
+        await ledger.log.writable()
+    await execute(database_url, "ALTER TABLE ledger.elsewhere RENAME TO accounts")
+    await execute(database_url, "REVOKE EXECUTE ON FUNCTION ledger.append FROM credit_ledger_app")
+    with pytest.raises(Unavailable, match="not one that this ledger may use"):
+        await ledger.log.writable()
+
+
+async def reads(ledger: Ledger) -> bool:
+    """Whether the log can be read."""
+    with suppress(Unavailable):
+        await ledger.log.identity()
+        return True
+    return False
 
 
 async def test_a_decision_made_ahead_that_was_given_up_leaves_nothing_in_memory(
