@@ -6,16 +6,19 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import orjson
 import uvloop
 
 EXIT_FORCED = 130
 GC_THRESHOLDS = (50_000, 20, 100)
+FILES_MAX = 65_536
 
 
 def run(main: Callable[[], Awaitable[None]]) -> bool:
@@ -47,7 +50,17 @@ def run(main: Callable[[], Awaitable[None]]) -> bool:
             return False
         return True
 
+    allow_open_files()
     return uvloop.run(until_told())
+
+
+def allow_open_files() -> None:
+    """Use as many open files as the system allows, which is often more than a process begins with: each caller takes one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES_MAX if hard == resource.RLIM_INFINITY else min(FILES_MAX, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def set_up_logging() -> None:

@@ -23,6 +23,7 @@ from aiohttp import HttpVersion11, StreamReader, hdrs, web
 from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
 
 from service.http.answers import Answer, Malformed, answer, first_line, response_of
+from service.http.room import Room
 from service.replies import failed, refused
 
 BACKLOG = 1024
@@ -205,12 +206,15 @@ class _Connection(web.RequestHandler):
 class _Listener(web.Server):
     """Makes such connections."""
 
-    def __init__(self, handler: Handler, **options: Any) -> None:  # noqa: ANN401 - aiohttp's
+    def __init__(self, handler: Handler, room: Room, **options: Any) -> None:  # noqa: ANN401 - aiohttp's
         super().__init__(handler, **options)
         self.handler = handler
+        self._room = room
         self.together = _Together(self._loop)
 
-    def __call__(self) -> _Connection:
+    def __call__(self) -> asyncio.Protocol:  # pyright: ignore[reportIncompatibleMethodOverride] - a turned away one too
+        if len(self.connections) >= self._room.connections_max:
+            return self._room.turn_away()
         return _Connection(self, self._loop, **self._kwargs)
 
 
@@ -239,10 +243,17 @@ class Port:
 
     def __init__(self, handler: Handler, host: str, port: int) -> None:
         self.host = host
+        self.room = Room()
         self._handler = handler
         self._port = port
+        self._listener: _Listener | None = None
         self._runner: web.ServerRunner | None = None
         self._site: web.TCPSite | None = None
+
+    @property
+    def connections(self) -> int:
+        """How many callers are connected."""
+        return 0 if self._listener is None else len(self._listener.connections)
 
     @property
     def port(self) -> int:
@@ -253,6 +264,7 @@ class Port:
         """Listen; raises OSError."""
         listener = _Listener(
             self._handler,
+            self.room,
             access_log=None,
             auto_decompress=False,
             keepalive_timeout=KEEPALIVE_SECONDS,
@@ -266,7 +278,7 @@ class Port:
         except BaseException:
             await runner.cleanup()
             raise
-        self._runner, self._site = runner, site
+        self._listener, self._runner, self._site = listener, runner, site
 
     async def stop(self) -> None:
         """Stop listening and wait for what runs; without effect when it does not listen."""

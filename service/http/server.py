@@ -76,6 +76,7 @@ class HttpServer:
         self._operations: Port | None = None
         if not is_private and operations_port is not None:
             self._operations = Port(_Dispatcher(open_routes, endpoints, self._measures), host, operations_port)
+        _measure_connections(metrics, self._main)
 
     @property
     def port(self) -> int:
@@ -105,6 +106,19 @@ class HttpServer:
         await self._main.stop()
         if self._operations is not None:
             await self._operations.stop()
+
+
+def _measure_connections(metrics: Metrics, main: Port) -> None:
+    """Add how many callers are connected, and how many were turned away."""
+    connections = metrics.number("gauge", "credit_ledger_http_connections", "Connections that are open.").labels()
+    turned_away = metrics.number(
+        "counter", "credit_ledger_http_turned_away_total", "Connections for which there was no room."
+    ).labels()
+
+    async def show() -> None:
+        connections.value, turned_away.value = main.connections, main.room.turned_away
+
+    metrics.probe(show)
 
 
 def _endpoints(

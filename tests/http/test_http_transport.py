@@ -295,3 +295,21 @@ async def test_a_port_that_is_taken_is_an_oserror(service: Service) -> None:
     with pytest.raises(OSError, match="in use"):
         await second.start()
     await second.stop()
+
+
+async def test_where_there_is_no_room_for_a_connection_it_is_told_so_and_the_others_go_on(service: Service) -> None:
+    await service.opened("team-42")  # on the connection that the client keeps
+    service.server._main.room.connections_max = 2
+    _, idle = await asyncio.open_connection("127.0.0.1", service.server.port)
+    await eventually(lambda: service.server._main.connections == 2, "it is connected")
+    turned_away = await service.exchange(b"")
+    assert turned_away.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+    assert b'"code":"overloaded"' in turned_away
+    assert b"Retry-After: 1\r\n" in turned_away
+    assert (await service.get(T + "/balance")).status == 200
+    metrics = (await service.get("/metrics")).body.decode()
+    assert "credit_ledger_http_connections 2\n" in metrics
+    assert "credit_ledger_http_turned_away_total 1\n" in metrics
+    idle.close()
+    await eventually(lambda: service.server._main.connections == 1, "it is gone")
+    assert b"200 OK" in await service.exchange(b"GET /healthz HTTP/1.1\r\n" + CLOSE + b"\r\n")
