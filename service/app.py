@@ -60,6 +60,7 @@ from service.store.catalogs import StoredCatalogs
 from service.store.checkpoints import StoredCheckpoints
 from service.store.feed import Feed
 from service.store.log import Log
+from service.store.migrate import compare
 from service.store.outgoing import Outgoing
 from service.store.publishing import Outbox
 from service.sweeper import Sweeper
@@ -111,6 +112,7 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
                     f"this ledger was created with {partitions} partitions, which never changes; "
                     f"set {PREFIX}PARTITIONS={partitions}"
                 )
+            await _refuse_older(log)
             stored = StoredCatalogs(log)
             activation, catalog, history = await _catalog_of(settings, stored)
             ledger = await Ledger.open(log, catalog, history)
@@ -125,7 +127,7 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
             stack.push_async_callback(delivery.stop)
             reads.outcomes.submitted, reads.outcomes.refused = delivery.submitted, delivery.refused
         stack.push_async_callback(_drain, ledger)
-        alarms: dict[str, Alarm] = {}
+        alarms: dict[str, Alarm] = {"commands": log.alarm}
         checkpointer = await _checkpointer(settings, ledger, feed, keys)
         if checkpointer is not None:
             checkpointer.start()
@@ -180,6 +182,15 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
             delivery.start()
         tune_collector()
         yield Running(settings, catalog, gateway, http, bus, delivery)
+
+
+async def _refuse_older(log: Log) -> None:
+    """Raise StartError for a database that lacks something of this release; one of a newer release is served."""
+    missing, unknown = await compare(log)
+    if missing:
+        raise StartError(f"the database is behind this release ({', '.join(missing)}): run `credit-ledger migrate`")
+    if unknown:
+        _log.warning("the database is ahead of this release (%s): upgrade when you can", ", ".join(unknown))
 
 
 class _Measured(Protocol):

@@ -205,6 +205,11 @@ async def test_what_keeps_the_database_from_being_used_is_told(tmp_path: Path, p
     assert (ran.returncode, "grant credit_ledger_app to" in ran.stderr) == (1, True), ran.stderr
     again = credit_ledger(tmp_path, "migrate", DATABASE_URL=empty, PARTITIONS="4")
     assert (again.returncode, "nothing to do" in again.stdout) == (0, True)
+    await execute(empty, "UPDATE ledger.migrations SET name = 'other' WHERE name = '0070_heads_ahead.sql'")
+    behind = credit_ledger(tmp_path, "serve", DATABASE_URL=empty, PARTITIONS="4", **settings)
+    assert behind.returncode == 1
+    assert "behind this release (0070_heads_ahead.sql): run `credit-ledger migrate`" in behind.stderr
+    await execute(empty, "UPDATE ledger.migrations SET name = '0070_heads_ahead.sql' WHERE name = 'other'")
     for command in ("migrate", "serve"):
         other = credit_ledger(tmp_path, command, DATABASE_URL=empty, **settings)
         assert (other.returncode, "LEDGER_PARTITIONS=4" in other.stderr) == (1, True)

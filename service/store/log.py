@@ -56,7 +56,7 @@ def _moment(at: Instant | None) -> datetime | None:
     return None if at is None else moment(at)
 
 
-async def _keep(_connection: object) -> None:
+async def _reset_nothing(_connection: object) -> None:
     """Reset nothing between two uses: every statement stands alone, and a reset would cost a round trip each."""
 
 
@@ -69,6 +69,7 @@ class Log:
         """At hand for appends: to borrow a connection and give it back costs as much as a short append."""
         self._kept_max = kept_max
         self._reasons = Reasons()
+        self._trouble: str | None = None
         self._appender = Appender(self._appending)
 
     @classmethod
@@ -81,7 +82,7 @@ class Log:
                 max_size=connections,
                 command_timeout=COMMAND_TIMEOUT_SECONDS,
                 timeout=5,
-                reset=_keep,
+                reset=_reset_nothing,
                 server_settings={"role": "credit_ledger_app", "application_name": "credit-ledger", "jit": "off"},
             )
         except BROKEN as error:
@@ -108,17 +109,30 @@ class Log:
     @asynccontextmanager
     async def _appending(self) -> AsyncGenerator[Connection]:
         """Lend a connection that stays at hand for the next append, unless it fails."""
-        async with self._outages():
-            connection = self._kept.pop() if self._kept else await self._pool.acquire(timeout=5)
-            try:
-                yield cast("Connection", connection)
-            except BaseException:
-                await self._pool.release(connection)
-                raise
-            if len(self._kept) < self._kept_max:
-                self._kept.append(connection)
-            else:
-                await self._pool.release(connection)
+        try:
+            async with self._outages():
+                connection = self._kept.pop() if self._kept else await self._pool.acquire(timeout=5)
+                try:
+                    yield cast("Connection", connection)
+                except BaseException:
+                    await self._pool.release(connection)
+                    raise
+                await self._keep(connection)
+        except Unavailable as outage:
+            self._trouble = outage.detail
+            raise
+        self._trouble = None
+
+    async def _keep(self, connection: Lent) -> None:
+        """Keep a connection at hand, or give it back when there are enough."""
+        if len(self._kept) < self._kept_max:
+            self._kept.append(connection)
+        else:
+            await self._pool.release(connection)
+
+    def alarm(self) -> str | None:
+        """Return what kept the last append from being made, None when it was made: a full disk, say, refuses nothing else."""
+        return None if self._trouble is None else f"the last command could not be written: {self._trouble}"
 
     async def _let_go(self) -> None:
         while self._kept:

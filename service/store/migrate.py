@@ -13,6 +13,7 @@ from typing import NamedTuple
 import asyncpg
 
 from events.recorded import GENESIS
+from service.store.log import Log
 from service.store.statements import statements
 
 _SQL = statements("migrate.sql")
@@ -39,6 +40,17 @@ def available() -> list[Migration]:
     folder = files("migrations")
     names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
     return [Migration(name, folder.joinpath(name).read_text(encoding="utf-8")) for name in names]
+
+
+async def compare(log: Log) -> tuple[list[str], list[str]]:
+    """Return this release's migrations that the database has not, and the database's that this release does not know.
+
+    Raises Unavailable.
+    """
+    async with log.connection() as connection:
+        known = {row["name"] for row in await connection.fetch(_SQL["applied"])}
+    ours = {migration.name for migration in available()}
+    return sorted(ours - known), sorted(known - ours)
 
 
 async def migrate(database_url: str, partitions: int = 16) -> list[str]:

@@ -169,6 +169,19 @@ async def test_a_clock_more_than_5_s_ahead_is_refused_and_nothing_is_written(log
     assert await log.append(whole_batch(recorded_at=ago(-3))) == WRITTEN
 
 
+async def test_time_stands_still_where_the_head_is_ahead_of_a_clock_that_was_set_back(
+    log: Log, database_url: str
+) -> None:
+    first = whole_batch(recorded_at=ago(1))
+    assert await log.append(first) == WRITTEN
+    ahead = ago(-3600)
+    await execute(database_url, f"UPDATE ledger.heads SET recorded_at = '{ahead}' WHERE partition = {first.partition}")
+    head = await log.head(first.partition)
+    with pytest.raises(ClockSkew):
+        await log.append(batch(head, recorded_at=ago(-3601)))
+    assert await log.append(batch(head, recorded_at=ahead)) == WRITTEN
+
+
 async def test_what_the_tables_refuse_is_an_error_and_nothing_is_written(log: Log, database_url: str) -> None:
     """Only what is expected is told as an outcome; a batch that makes no sense is a bug, and fails as a whole."""
     before = await stored(database_url)

@@ -8,7 +8,7 @@ import pytest
 
 from service.store import migrate as migrations
 from service.store.log import Log
-from service.store.migrate import Migration, MigrationError, available, migrate
+from service.store.migrate import Migration, MigrationError, available, compare, migrate
 from tests.servers import create_database, execute, value
 
 _numbers = count(1)
@@ -62,6 +62,20 @@ async def test_a_database_of_a_newer_release_is_refused(empty_url: str) -> None:
     await execute(empty_url, "INSERT INTO ledger.migrations VALUES ('9999_from_the_future.sql', 'x')")
     with pytest.raises(MigrationError, match=r"9999_from_the_future\.sql.*upgrade"):
         await migrate(empty_url)
+
+
+async def test_a_release_knows_what_the_database_lacks_and_what_it_has_beyond(empty_url: str) -> None:
+    first, *_, last = await migrate(empty_url)
+    log = await Log.connect(empty_url)
+    try:
+        assert await compare(log) == ([], [])
+        await execute(
+            empty_url, f"UPDATE ledger.migrations SET name = '9999_from_the_future.sql' WHERE name = '{last}'"
+        )
+        await execute(empty_url, f"DELETE FROM ledger.migrations WHERE name = '{first}'")
+        assert await compare(log) == ([first, last], ["9999_from_the_future.sql"])
+    finally:
+        await log.close()
 
 
 async def test_two_migrations_at_once_are_one_after_the_other(empty_url: str) -> None:

@@ -193,6 +193,23 @@ async def test_a_database_that_only_reads_or_refuses_the_ledger_is_not_one_to_wr
         await ledger.log.writable()
 
 
+async def test_what_keeps_commands_from_being_written_is_an_alarm_until_one_is(
+    open_ledger: OpenLedger, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.writer.PATIENCE_SECONDS", 0.0)
+    ledger = await open_ledger()
+    await ledger.execute(ask("change_plan", "a", plan="small"))
+    assert ledger.log.alarm() is None
+    await execute(database_url, "ALTER TABLE ledger.events RENAME TO elsewhere")
+    assert (await said(ledger, ask("reserve", "a", amount=1))).code == Unavailable.code
+    told = ledger.log.alarm()
+    assert told is not None
+    assert "not one that this ledger may use" in told
+    await execute(database_url, "ALTER TABLE ledger.elsewhere RENAME TO events")
+    assert (await said(ledger, ask("reserve", "a", amount=1))).written
+    assert ledger.log.alarm() is None
+
+
 async def reads(ledger: Ledger) -> bool:
     """Whether the log can be read."""
     with suppress(Unavailable):
