@@ -19,6 +19,9 @@ from service.store.statements import statements
 _SQL = statements("migrate.sql")
 
 
+LOCK_SECONDS_MAX = 30
+
+
 class MigrationError(Exception):
     """The database cannot be brought to this release's schema; the message says why and what to do."""
 
@@ -56,17 +59,23 @@ async def compare(log: Log) -> tuple[list[str], list[str]]:
 async def migrate(database_url: str, partitions: int = 16) -> list[str]:
     """Bring the database to this release's schema and return the names of the migrations that were applied.
 
-    Raises MigrationError when an applied file was changed, the database is newer than this release, or the ledger was
-    created with another number of partitions.
+    Raises MigrationError when an applied file was changed, the database is newer than this release, the ledger was
+    created with another number of partitions, or something holds a lock that is needed.
     """
     connection = await asyncpg.connect(database_url, timeout=10, command_timeout=300)
     try:
         async with connection.transaction():
+            await connection.execute(_SQL["be_patient"], f"{LOCK_SECONDS_MAX}s")
             await connection.execute(_SQL["lock"])
             await connection.execute(_SQL["prepare"])
             applied = await _apply(connection)
             await _identify(connection, partitions)
         return applied
+    except asyncpg.LockNotAvailableError as error:
+        raise MigrationError(
+            f"something else held a lock that the migration needs for {LOCK_SECONDS_MAX} s: wait for the other migration, "
+            "or end the transaction that holds a table of the ledger, then run it again; nothing was changed"
+        ) from error
     finally:
         await connection.close(timeout=5)
 

@@ -1,3 +1,7 @@
+-- name: be_patient
+-- How long a migration waits for a lock. Commands wait behind it when it waits for a table that they use.
+select set_config('lock_timeout', $1, true)
+
 -- name: lock
 -- One migration at a time, whoever starts it.
 select pg_advisory_xact_lock(7203184025531)

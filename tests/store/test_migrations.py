@@ -83,6 +83,20 @@ async def test_two_migrations_at_once_are_one_after_the_other(empty_url: str) ->
     assert sorted(applied) == [[], [], [], ALL]
 
 
+async def test_a_migration_that_waits_for_a_lock_gives_up_and_says_so(
+    empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrations, "LOCK_SECONDS_MAX", 1)
+    holder = await asyncpg.connect(empty_url)
+    try:
+        await holder.execute(migrations._SQL["lock"].replace("_xact", ""))
+        with pytest.raises(MigrationError, match="held a lock"):
+            await migrate(empty_url)
+    finally:
+        await holder.close()
+    assert await migrate(empty_url)
+
+
 async def test_databases_of_one_server_may_be_migrated_at_once(postgres_url: str) -> None:
     """The application's role is shared by all of them."""
     urls = [await create_database(postgres_url, f"migrations_{next(_numbers)}") for _ in range(4)]
