@@ -71,6 +71,9 @@ def set_up_logging() -> None:
     else:
         handler.setFormatter(_JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.getLogger("asyncpg.pool").setLevel(
+        logging.ERROR
+    )  # a traceback a second for as long as the database is away
 
 
 class _JsonLines(logging.Formatter):

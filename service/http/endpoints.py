@@ -7,6 +7,7 @@ writes it as a problem.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import hdrs, web
@@ -23,6 +24,7 @@ from service.http.incoming import (
     IDEMPOTENCY_KEY,
     Incoming,
     boolean,
+    is_large,
     numbered,
     on_behalf_of,
     parameters,
@@ -31,6 +33,7 @@ from service.http.incoming import (
     single,
 )
 from service.http.routes import Route
+from service.outages import Overloaded
 from service.telemetry.metrics import Value
 
 Serve = Callable[[Incoming, dict[str, str]], Awaitable[Answer]]
@@ -38,6 +41,8 @@ Serve = Callable[[Incoming, dict[str, str]], Awaitable[Answer]]
 Stream = Callable[[web.BaseRequest, dict[str, str]], Awaitable[Answer | web.StreamResponse]]
 """Answers a request, or sends a response of its own as long as it takes."""
 VIA = "http"
+LARGE_BATCHES_MAX = 64
+"""So many batches of more than 64 KiB at once, of all callers together: 256 MiB of bodies at most."""
 
 
 class Door:
@@ -80,9 +85,21 @@ def command(route: Route, door: Door, gateway: Gateway, in_flight: Value) -> Ser
 
 
 def batch(door: Door, gateway: Gateway, in_flight: Value) -> Serve:
-    """Return what serves a batch of commands, each of which needs its own scope."""
+    """Return what serves a batch of commands, each of which needs its own scope.
 
-    async def serve(request: Incoming, _path: dict[str, str]) -> Answer:
+    Large ones are taken on a few at a time, from their first byte to their answer, for each is held in memory as a whole.
+    """
+    places = asyncio.Semaphore(LARGE_BATCHES_MAX)
+
+    async def serve(request: Incoming, path: dict[str, str]) -> Answer:
+        if not is_large(request):
+            return await execute(request, path)
+        if places.locked():
+            raise Overloaded(f"{LARGE_BATCHES_MAX} large batches are being worked on")
+        async with places:
+            return await execute(request, path)
+
+    async def execute(request: Incoming, _path: dict[str, str]) -> Answer:
         principal = door.admit(request, None, None)
         actor = Actor(id=principal.name, via=VIA, on_behalf_of=on_behalf_of(request))
         dry_run = bool(request.rel_url.raw_query_string) and _dry_run(request)

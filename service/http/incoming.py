@@ -50,6 +50,13 @@ class WholeRequest:
 Incoming = web.BaseRequest | WholeRequest
 
 
+def is_large(request: Incoming) -> bool:
+    """Say whether a body may have more than 64 KiB: it says so, or it does not say."""
+    if isinstance(request, WholeRequest):
+        return False
+    return request.content_length is None or request.content_length > BODY_BYTES_MAX
+
+
 async def read_body(request: Incoming, bytes_max: int = BODY_BYTES_MAX) -> bytes:
     """Return the body; raises TooLarge, Encoded, TooSlow, Malformed, and ConnectionError when the caller is gone."""
     if hdrs.CONTENT_ENCODING in request.headers:

@@ -19,7 +19,7 @@ from service.http.server import HttpServer
 from service.reads import Reads
 from service.telemetry.health import Health
 from service.telemetry.metrics import Metrics
-from tests.http.stage import Service
+from tests.http.stage import Service, running
 from tests.servers import eventually
 
 T = "/v1/accounts/team-42"
@@ -313,3 +313,24 @@ async def test_where_there_is_no_room_for_a_connection_it_is_told_so_and_the_oth
     idle.close()
     await eventually(lambda: service.server._main.connections == 1, "it is gone")
     assert b"200 OK" in await service.exchange(b"GET /healthz HTTP/1.1\r\n" + CLOSE + b"\r\n")
+
+
+async def test_large_batches_are_taken_on_a_few_at_a_time(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.http.endpoints.LARGE_BATCHES_MAX", 1)
+    small = json.dumps({"mode": "independent", "commands": []}).encode()
+    large = small[:-1] + b" " * 2_000_000 + b"}"  # more than comes in one piece
+    head = b"POST /v1/commands HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(large)
+    async with running(database_url) as service:
+        assert (first := await service.call("POST", "/v1/commands", large)).status != 503
+        reader, writer = await asyncio.open_connection("127.0.0.1", service.server.port)
+        writer.write(head + large[:10])
+
+        async def is_full() -> bool:
+            return (await service.call("POST", "/v1/commands", large)).code == "overloaded"
+
+        await eventually(is_full, "the one that does not come to its end has the place")
+        assert (await service.call("POST", "/v1/commands", small)).status == first.status
+        writer.write(large[10:])
+        assert b" %d " % first.status in await reader.readuntil(b"\r\n")
+        writer.close()
+        assert (await service.call("POST", "/v1/commands", large)).status == first.status
