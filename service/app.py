@@ -145,7 +145,7 @@ async def running(settings: Settings, *, other_ports: Sequence[int] = ()) -> Asy
         for worker in (follower, sweeper, *_inside(settings, projector), alerting):
             worker.start()
             stack.push_async_callback(worker.stop)
-        checks: dict[str, Check] = {"database": log.writable}
+        checks: dict[str, Check] = {"database": ledger.check}
         if delivery is not None:
             checks["events"] = delivery.publisher.check
             alarms["checkpoints"] = lambda: delivery.checkpoints.alarm if delivery.checkpoints else None

@@ -13,16 +13,18 @@ from time import time_ns
 
 from events.catalog import Catalog
 from events.history import NO_HISTORY, History
-from events.instants import Instant, instant
+from events.instants import Instant, instant, moment
 from events.partition import partition_of
 from events.payments import Paid
 from service.ids import new_id
-from service.outages import Outage, Unavailable
+from service.outages import ClockSkew, Outage, Unavailable
 from service.recall import recall, recall_payment
 from service.requests import Outcome, Request, key_digest
 from service.store.log import Log
 from service.writer import Writer
 
+CLOCK_AHEAD_SECONDS_MAX = 5.0
+"""Ahead of the database's clock; `ledger.append` refuses what is recorded later."""
 APPENDS_AT_ONCE = 16
 """How many writers write at the same time. While all of them do, nothing is decided ahead, so that queues and batches grow."""
 
@@ -91,6 +93,13 @@ class Ledger:
     def partition(self, account: str) -> int:
         """Return the partition of an account."""
         return partition_of(account, self.partitions)
+
+    async def check(self) -> None:
+        """Return when commands can be written: the database takes them, and the clock is right; raises Outage."""
+        await self.log.writable()
+        ahead = moment(self.clock()) - moment(await self.log.clock())
+        if ahead.total_seconds() > CLOCK_AHEAD_SECONDS_MAX:
+            raise ClockSkew(f"this machine's clock is {ahead.total_seconds():.0f} s ahead of the database's")
 
     def hold_back(self, partition: int, reason: str) -> None:
         """Take no more commands for a partition; its reads go on."""

@@ -163,6 +163,11 @@ class Log:
             raise LookupError(NO_LEDGER)
         return row["id"], row["partitions"]
 
+    async def clock(self) -> Instant:
+        """Return the instant on the database's clock."""
+        async with self.connection() as connection:
+            return instant(await connection.fetchval(_SQL["clock"]))
+
     async def writable(self) -> None:
         """Return when a batch could be appended; raises Unavailable when none can, whatever may still be read.
 

@@ -65,6 +65,9 @@ order by position limit $5
 -- name: identity
 select id::text as id, partitions from ledger.identity
 
+-- name: clock
+select clock_timestamp() as now
+
 -- name: snapshots
 -- The snapshots of many accounts at once, for reads that were gathered.
 select a.account, a.state

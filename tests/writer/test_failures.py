@@ -154,6 +154,17 @@ async def test_a_clock_that_is_a_day_ahead_writes_nothing(
     assert all(event.recorded_at <= instant(datetime.now(UTC)) for event in book.events)
 
 
+async def test_who_has_a_clock_that_writes_nothing_knows_it(open_ledger: OpenLedger) -> None:
+    clock = Clock(days_ago=0)
+    ledger = await open_ledger(clock=clock)
+    await ledger.check()
+    clock.advance(86_400)
+    with pytest.raises(ClockSkew, match=r"86\d{3} s ahead"):
+        await ledger.check()
+    clock.advance(-2 * 86_400)
+    await ledger.check()
+
+
 async def test_a_clock_that_is_a_little_ahead_is_no_obstacle(open_ledger: OpenLedger, database_url: str) -> None:
     """Within 5 s of the database; the other machines' clocks are behind, and follow what is recorded."""
     ahead, right = Clock(days_ago=0), Clock(days_ago=0)
