@@ -42,6 +42,12 @@ def etag_of(body: bytes) -> str:
     return f'W/"{blake2b(body[:at] + body[at + _AS_OF_BYTES :], digest_size=12).hexdigest()}"'
 
 
+BODY_BYTES_MAX = 64 * 1024
+"""Of the body of a request, over HTTP and NATS alike."""
+BATCH_BYTES_MAX = 4 * 1024 * 1024
+"""Of the body of a batch, however large a message of a NATS server may be."""
+
+
 class TooLarge(Refusal):
     """The body is larger than a command or query may be."""
 

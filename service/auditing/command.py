@@ -170,8 +170,7 @@ def _verified_database(
                 )
                 found.append((verified, faults + await wrong_beside(log)))
 
-    run(work)
-    if not found:  # Ctrl-C
+    if not run(work):
         raise click.Abort
     return found[0]
 
@@ -234,12 +233,9 @@ def export(file: Path | None, form: Format, partition: int | None, data: Path | 
                         write(piece)
                         done += piece.count(b"\n")
                         progress(done)
-        finished.append(None)
 
-    finished: list[None] = []
     with could_not_run():
-        run(work)
-        if not finished:  # Ctrl-C
+        if not run(work):
             raise click.Abort
 
 

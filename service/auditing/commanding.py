@@ -100,10 +100,7 @@ def with_log(work: Callable[[Log, int], Awaitable[None]], data: Path | None) -> 
         async with log_at_hand(load(Settings), data) as (log, _):
             _, partitions = await log.identity()
             await work(log, partitions)
-            finished.append(None)
 
-    finished: list[None] = []
     with could_not_run():
-        run(read)
-        if not finished:  # Ctrl-C
+        if not run(read):
             raise click.Abort

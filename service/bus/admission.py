@@ -9,14 +9,9 @@ from functools import lru_cache
 from events.errors import InvalidRequest
 from events.recorded import Actor
 from service.access import Access, Scope, checked_on_behalf_of
-from service.bus.streams import BODY_BYTES_MAX
-from service.replies import TooLarge
+from service.replies import BODY_BYTES_MAX, TooLarge
 
 _ID = re.compile(r"[A-Za-z0-9_:@-]{1,128}")
-
-
-BATCH_BYTES_MAX = 4 * 1024 * 1024
-"""As over HTTP, however large a message of the server may be."""
 
 
 def admit(

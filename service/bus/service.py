@@ -22,12 +22,12 @@ from nats.aio.msg import Msg
 
 from events.errors import Refusal
 from service.access import COMMAND_SCOPES, QUERY_SCOPES, Access
-from service.bus.admission import BATCH_BYTES_MAX, admit
+from service.bus.admission import admit
 from service.bus.connection import Connection, LastingClient
 from service.bus.discovery import Discovery
 from service.bus.endpoint import Endpoint
 from service.gateway import Gateway
-from service.replies import Reply, refused
+from service.replies import BATCH_BYTES_MAX, Reply, refused
 
 COMMANDS_CONCURRENT_MAX = 4096
 QUERIES_CONCURRENT_MAX = 2048

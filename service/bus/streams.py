@@ -23,8 +23,8 @@ from typing import Any, Literal
 from nats.aio.client import Client
 
 from service.bus.jetstream import NO_ACCOUNT_STORAGE, NO_CONSUMER, NO_STORAGE, NO_STREAM, ApiError, StreamAway, api
+from service.replies import BODY_BYTES_MAX
 
-BODY_BYTES_MAX = 64 * 1024
 HEADERS_BYTES_MAX = 8 * 1024
 BYTES_MIN = 4 * 1024 * 1024
 DAY_SECONDS = 24 * 60 * 60

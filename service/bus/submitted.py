@@ -17,8 +17,7 @@ from events.commands import COMMANDS
 from events.errors import InvalidRequest, KeyRequired, NotFound, Refusal
 from service.asking import key_of
 from service.body import parse_body
-from service.bus.streams import BODY_BYTES_MAX
-from service.replies import TooLarge
+from service.replies import BODY_BYTES_MAX, TooLarge
 
 _TOKEN = re.compile(r"[\x21-\x29\x2b-\x2d\x2f-\x3d\x3f-\x7e]{1,128}")
 

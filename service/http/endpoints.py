@@ -20,7 +20,6 @@ from service.gateway import Gateway
 from service.http.answers import Answer, answer
 from service.http.forms import represented
 from service.http.incoming import (
-    BATCH_BYTES_MAX,
     IDEMPOTENCY_KEY,
     Incoming,
     boolean,
@@ -34,6 +33,7 @@ from service.http.incoming import (
 )
 from service.http.routes import Route
 from service.outages import Overloaded
+from service.replies import BATCH_BYTES_MAX
 from service.telemetry.metrics import Value
 
 Serve = Callable[[Incoming, dict[str, str]], Awaitable[Answer]]

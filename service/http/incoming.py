@@ -16,10 +16,8 @@ from multidict import istr
 from events.errors import InvalidRequest
 from service.access import checked_on_behalf_of
 from service.http.answers import Encoded, Malformed, TooSlow
-from service.replies import TooLarge
+from service.replies import BODY_BYTES_MAX, TooLarge
 
-BODY_BYTES_MAX = 65_536
-BATCH_BYTES_MAX = 4 * 1024 * 1024
 BODY_SECONDS_MAX = 30.0
 PARAMETERS_MAX = 32
 

@@ -10,19 +10,19 @@ from ledger.catalogs c order by c.version
 -- rows. The first and the last partition of each are at the ends of an index.
 select t.name, case when t.least < 0 then t.least else t.most end as partition
 from (
-    select 'ledger.heads' as name, (select min(partition) from ledger.heads) as least, (select max(partition) from ledger.heads) as most
-    union all select 'ledger.events' as name, (select min(partition) from ledger.events) as least, (select max(partition) from ledger.events) as most
-    union all select 'ledger.accounts' as name, (select min(partition) from ledger.accounts) as least, (select max(partition) from ledger.accounts) as most
-    union all select 'ledger.items' as name, (select min(partition) from ledger.items) as least, (select max(partition) from ledger.items) as most
-    union all select 'projections.accounts' as name, (select min(partition) from projections.accounts) as least, (select max(partition) from projections.accounts) as most
-    union all select 'projections.alerts' as name, (select min(partition) from projections.alerts) as least, (select max(partition) from projections.alerts) as most
-    union all select 'projections.finance' as name, (select min(partition) from projections.finance) as least, (select max(partition) from projections.finance) as most
-    union all select 'projections.history' as name, (select min(partition) from projections.history) as least, (select max(partition) from projections.history) as most
-    union all select 'projections.holds_endless' as name, (select min(partition) from projections.holds_endless) as least, (select max(partition) from projections.holds_endless) as most
-    union all select 'projections.holds_expired' as name, (select min(partition) from projections.holds_expired) as least, (select max(partition) from projections.holds_expired) as most
-    union all select 'projections.holds_made' as name, (select min(partition) from projections.holds_made) as least, (select max(partition) from projections.holds_made) as most
-    union all select 'projections.holds_settled' as name, (select min(partition) from projections.holds_settled) as least, (select max(partition) from projections.holds_settled) as most
-    union all select 'projections.usage' as name, (select min(partition) from projections.usage) as least, (select max(partition) from projections.usage) as most
-) t
+    select 'ledger.heads', min(partition), max(partition) from ledger.heads
+    union all select 'ledger.events', min(partition), max(partition) from ledger.events
+    union all select 'ledger.accounts', min(partition), max(partition) from ledger.accounts
+    union all select 'ledger.items', min(partition), max(partition) from ledger.items
+    union all select 'projections.accounts', min(partition), max(partition) from projections.accounts
+    union all select 'projections.alerts', min(partition), max(partition) from projections.alerts
+    union all select 'projections.finance', min(partition), max(partition) from projections.finance
+    union all select 'projections.history', min(partition), max(partition) from projections.history
+    union all select 'projections.holds_endless', min(partition), max(partition) from projections.holds_endless
+    union all select 'projections.holds_expired', min(partition), max(partition) from projections.holds_expired
+    union all select 'projections.holds_made', min(partition), max(partition) from projections.holds_made
+    union all select 'projections.holds_settled', min(partition), max(partition) from projections.holds_settled
+    union all select 'projections.usage', min(partition), max(partition) from projections.usage
+) t (name, least, most)
 where t.least < 0 or t.most >= $1
 order by t.name

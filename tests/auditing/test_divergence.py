@@ -60,6 +60,12 @@ async def verified(admin: Connection, partition: int) -> Fault | None:
     return (await verify_partition(view, partition, partitions=PARTITIONS, advance=lambda _done: None)).fault
 
 
+async def noticed(admin: Connection, partition: int) -> Fault:
+    fault = await verified(admin, partition)
+    assert fault is not None, "what was changed was not noticed"
+    return fault
+
+
 async def test_projections_that_say_what_the_log_says_are_sound(admin: Connection) -> None:
     for partition in range(PARTITIONS):
         assert await verified(admin, partition) is None
@@ -85,8 +91,7 @@ async def test_a_row_of_the_history_that_is_gone_is_named_by_its_event(admin: Co
     await admin.execute(
         "delete from projections.history where partition = $1 and position = $2", partition, event.position
     )
-    fault = await verified(admin, partition)
-    assert fault is not None
+    fault = await noticed(admin, partition)
     assert (fault.code, fault.event, fault.account) == ("wrong_projection", event.id, event.account)
 
 
@@ -122,8 +127,7 @@ async def test_what_is_known_for_alerts_parts_at_an_event_of_its_account(admin: 
     await admin.execute(
         "update projections.alerts set state = replace(state, 'free', 'gold') where account = $1", account
     )
-    fault = await verified(admin, partition)
-    assert fault is not None
+    fault = await noticed(admin, partition)
     assert (fault.code, fault.account) == ("wrong_projection", account)
     assert "alerts parts from the replay" in fault.detail
 
@@ -165,8 +169,7 @@ async def test_an_old_snapshot_parts_at_the_next_event_of_its_account(admin: Con
     figures = stored.figures["credits"]
     wrong = msgspec.structs.replace(figures, available=figures.available - last.delta["credits"].available)
     await _store(admin, stored, {"credits": wrong})
-    fault = await verified(admin, partition)
-    assert fault is not None
+    fault = await noticed(admin, partition)
     assert (fault.code, fault.event, fault.account) == ("wrong_snapshot", last.id, account)
     assert f"from {last.id}" in fault.detail
 
@@ -185,8 +188,7 @@ async def test_a_hold_that_was_opened_again_parts_at_the_step_that_ended_it(admi
     assert row is not None
     again = msgspec.structs.replace(decode_item(row["state"]), state="open")
     await admin.execute(f"update ledger.items set state = $3 {where}", settled.account, hold_id, encode_item(again))
-    fault = await verified(admin, partition)
-    assert fault is not None
+    fault = await noticed(admin, partition)
     assert (fault.code, fault.event, fault.account) == ("wrong_item", settled.id, settled.account)
 
 
@@ -194,8 +196,7 @@ async def test_a_hold_that_was_opened_again_parts_at_the_step_that_ended_it(admi
 async def test_a_projection_that_does_not_say_how_far_it_is_has_nothing(admin: Connection, gone: str) -> None:
     partition, _ = await home(admin)
     await admin.execute(f"delete from projections.checkpoints where partition = $1 {gone}", partition)
-    fault = await verified(admin, partition)
-    assert fault is not None
+    fault = await noticed(admin, partition)
     assert (fault.code, fault.position) == ("wrong_projection", 0)
 
 
@@ -203,7 +204,6 @@ async def test_no_projection_is_further_than_the_log(admin: Connection) -> None:
     partition, events = await home(admin)
     change = "update projections.checkpoints set position = position + 1 where partition = $1 and name = 'accounts'"
     await admin.execute(change, partition)
-    fault = await verified(admin, partition)
-    assert fault is not None
+    fault = await noticed(admin, partition)
     assert (fault.code, fault.position) == ("wrong_projection", len(events))
     assert "the log ends at" in fault.detail

@@ -7,9 +7,7 @@ import pytest
 from events.recorded import Actor
 from service.access import Access
 from service.bus import service as bus_service
-from service.bus.admission import BATCH_BYTES_MAX
-from service.bus.streams import BODY_BYTES_MAX
-from service.replies import Reply
+from service.replies import BATCH_BYTES_MAX, BODY_BYTES_MAX, Reply
 from tests.bus.calling import ANSWER_SECONDS_MAX, Call, Scripted, bus_of, caller_of, serving
 from tests.servers import eventually
 
